@@ -1,0 +1,1 @@
+"""DeFlow: offline reinforcement learning with flow policies."""
