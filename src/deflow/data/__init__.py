@@ -1,0 +1,1 @@
+"""Datasets: names, loading, own arrays, generation by oracles, statistics."""

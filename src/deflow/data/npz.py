@@ -1,0 +1,129 @@
+"""Reading foreign .npz files safely, and writing our own atomically and reproducibly."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy
+
+from deflow.core.errors import DeFlowError
+
+Array = np.ndarray[Any, Any]
+
+
+def read_npz(path: Path, *, required: Sequence[str] = ()) -> dict[str, Array]:
+    """Every array of an .npz file, pickles refused.
+
+    Raises:
+        DeFlowError: the file is absent, empty, truncated, no .npz, holds objects, or lacks an array
+            named in `required`.
+    """
+    try:
+        if path.stat().st_size == 0:
+            raise DeFlowError(f"{path} is empty; delete it and fetch or generate the set again.")
+        with np.load(path, allow_pickle=False) as archive:
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise DeFlowError(
+                    f"{path} holds a single array (.npy), but an .npz archive of named arrays is "
+                    "needed; save it with numpy.savez_compressed."
+                )
+            missing = [key for key in required if key not in archive.files]
+            if missing:
+                raise DeFlowError(
+                    f"{path} lacks {_and(missing)} (it holds {_and(archive.files) or 'nothing'}); "
+                    "it is not a set in OGBench's layout, so fetch or generate the set again."
+                )
+            return {key: _read_member(path, archive, key) for key in archive.files}
+    except DeFlowError:
+        raise
+    except FileNotFoundError as error:
+        raise DeFlowError(f"There is no file {path}.") from error
+    except PermissionError as error:
+        raise DeFlowError(f"{path} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # A damaged archive fails in as many ways as zip and zlib have.
+        raise DeFlowError(
+            f"{path} is truncated or is no .npz file ({_word(error)}); delete it and fetch or "
+            "generate the set again."
+        ) from error
+
+
+def _read_member(path: Path, archive: Any, key: str) -> Array:
+    try:
+        array: Array = archive[key]
+    except ValueError as error:
+        if "pickle" not in str(error).lower() and "object" not in str(error).lower():
+            raise
+        raise DeFlowError(
+            f"The array {key!r} in {path} holds Python objects, which would be read by pickle and "
+            "are refused; save it as numbers."
+        ) from error
+    return array
+
+
+def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
+    """Write arrays uncompressed, all or nothing."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with open(temporary, "wb") as file:
+        np.savez(file, **arrays)
+    os.replace(temporary, path)
+
+
+def join_npz(path: Path, parts: Sequence[Path]) -> Iterator[tuple[int, int]]:
+    """Concatenate the arrays of several .npz files by rows into one compressed .npz at `path`.
+
+    Streams: one part's array is in memory at a time. The bytes depend on the arrays alone (entries
+    in the parts' order, with zip's fixed date of 1980). Yields what is done and the whole, for a
+    progress bar; the file is complete when the iterator ends.
+    """
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        with np.load(parts[0], allow_pickle=False) as first:
+            layout = {key: (first[key].dtype, first[key].shape[1:]) for key in first.files}
+        rows = sum(_rows(part) for part in parts)
+        done, whole = 0, len(layout) * len(parts)
+        for key, (dtype, tail) in layout.items():
+            entry = zipfile.ZipInfo(f"{key}.npy")
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            with archive.open(entry, "w", force_zip64=True) as file:
+                header = {
+                    "descr": npy.dtype_to_descr(dtype),
+                    "fortran_order": False,
+                    "shape": (rows, *tail),
+                }
+                npy.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+                for part in parts:
+                    with np.load(part, allow_pickle=False) as arrays:
+                        file.write(np.ascontiguousarray(arrays[key]).tobytes())
+                    done += 1
+                    yield done, whole
+    sync(path)
+
+
+def _rows(part: Path) -> int:
+    with np.load(part, allow_pickle=False) as arrays:
+        return len(arrays["terminals"])
+
+
+def sync(path: Path) -> None:
+    """Ask the disk to keep the file before it is given its final name."""
+    with open(path, "rb") as file:
+        os.fsync(file.fileno())
+
+
+def sha256(path: Path) -> str:
+    """The file's SHA-256, hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _and(words: Sequence[str]) -> str:
+    return ", ".join(words)
+
+
+def _word(error: Exception) -> str:
+    return str(error).split("\n", 1)[0].rstrip(".") or type(error).__name__
