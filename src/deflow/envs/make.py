@@ -1,0 +1,197 @@
+"""Which environment is meant, how it is made, and whether this library can act in it."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import os
+import sys
+import tempfile
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deflow.core.errors import DeFlowError
+
+if TYPE_CHECKING:
+    import gymnasium
+
+FRAME_SIZE = 240
+"""Height and width, in pixels, of the frames that OGBench's environments draw for us."""
+
+
+@dataclass(frozen=True)
+class EnvSpec:
+    """A recipe for an environment; it can be sent to another process.
+
+    Exactly one of `env_id` (an OGBench or Gymnasium id) and `entry` (`module:make`, a callable that
+    returns a `gymnasium.Env`) is set. `kwargs` go to the maker.
+    """
+
+    env_id: str = ""
+    entry: str = ""
+    kwargs: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        if bool(self.env_id) == bool(self.entry):
+            raise DeFlowError("An environment needs either an id or a module:make entry; give one.")
+
+    @classmethod
+    def parse(cls, text: str) -> EnvSpec:
+        """Read what `--env` takes: `module:make`, or an id such as `cube-single-...-v0`."""
+        _, colon, attribute = text.partition(":")
+        if colon and attribute.replace(".", "").isidentifier():
+            return cls(entry=text)
+        return cls(env_id=text)
+
+    @property
+    def name(self) -> str:
+        """The id or the entry, as the user gave it."""
+        return self.env_id or self.entry
+
+
+def make_env(spec: EnvSpec, render: bool = False) -> gymnasium.Env[Any, Any]:
+    """Make the environment; with `render`, one whose `render()` returns RGB arrays.
+
+    Raises `DeFlowError` where the id or the entry does not lead to a `gymnasium.Env`.
+    """
+    with quiet():
+        return _from_entry(spec, render) if spec.entry else _from_id(spec, render)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence warnings that concern nobody: a viewer without a display, boxes in float64."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
+    import gymnasium
+    import ogbench  # noqa: F401  (registers its environments)
+
+    try:
+        registered = gymnasium.spec(spec.env_id)
+    except (gymnasium.error.Error, ImportError) as error:
+        near = difflib.get_close_matches(spec.env_id, list(gymnasium.registry), n=3)
+        hint = f"did you mean {', '.join(near)}?" if near else "give an OGBench or Gymnasium id."
+        raise DeFlowError(
+            f"There is no environment called '{spec.env_id}' ({_last(error)}); {hint}"
+        ) from error
+    kwargs = dict(spec.kwargs)
+    if render:
+        kwargs["render_mode"] = "rgb_array"
+        if _is_ogbench(registered):
+            kwargs = {"width": FRAME_SIZE, "height": FRAME_SIZE, **kwargs}
+    # The mazes write their model to a temporary file that nobody removes.
+    with tempfile.TemporaryDirectory() as folder:
+        before, tempfile.tempdir = tempfile.tempdir, folder
+        try:
+            return gymnasium.make(registered, disable_env_checker=True, **kwargs)
+        except (gymnasium.error.Error, ImportError, TypeError) as error:
+            raise DeFlowError(
+                f"The environment '{spec.env_id}' could not be made: {_last(error)}; "
+                "check its arguments and that its package is installed."
+            ) from error
+        finally:
+            tempfile.tempdir = before
+
+
+def _from_entry(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
+    import gymnasium
+
+    module_name, _, path = spec.entry.partition(":")
+    if not module_name or not path:
+        raise DeFlowError(f"'{spec.entry}' is not an entry; write it as module:make.")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        maker: Any = importlib.import_module(module_name)
+        for attribute in path.split("."):
+            maker = getattr(maker, attribute)
+    except (ImportError, AttributeError) as error:
+        raise DeFlowError(
+            f"The environment entry '{spec.entry}' was not found ({_last(error)}); it is looked for "
+            "among the installed packages and in the current folder."
+        ) from error
+    if not callable(maker):
+        raise DeFlowError(
+            f"The environment entry '{spec.entry}' is a {type(maker).__name__}, not a callable; "
+            "point it at a function or class that returns a gymnasium.Env."
+        )
+    kwargs = dict(spec.kwargs)
+    if render and _accepts(maker, "render_mode"):
+        kwargs["render_mode"] = "rgb_array"
+    env = maker(**kwargs)
+    if not isinstance(env, gymnasium.Env):
+        raise DeFlowError(
+            f"The environment entry '{spec.entry}' returned a {type(env).__name__}, "
+            "not a gymnasium.Env; let it return one."
+        )
+    return env
+
+
+def validate_env(env: gymnasium.Env[Any, Any]) -> tuple[int, int]:
+    """The widths (observation, action), or a `DeFlowError` with the reason why we cannot act here."""
+    import numpy as np
+    from gymnasium import spaces
+
+    with quiet():
+        observation, action = env.observation_space, env.action_space
+    name = env.spec.id if env.spec else type(env.unwrapped).__name__
+
+    def refuse(reason: str) -> DeFlowError:
+        return DeFlowError(f"The environment '{name}' cannot be used: {reason}")
+
+    if isinstance(observation, spaces.Dict) and "desired_goal" in observation.spaces:
+        raise refuse("it is goal-conditioned (desired_goal); give a task with one fixed goal.")
+    if _is_ogbench(env.spec) and "reward_task_id" not in env.spec.kwargs:
+        raise refuse("it is goal-conditioned; give its single-task form, named ...-singletask-....")
+    if isinstance(observation, spaces.Dict | spaces.Tuple):
+        raise refuse(
+            "its observations are a dictionary or tuple; wrap it with "
+            "gymnasium.wrappers.FlattenObservation(env)."
+        )
+    if not isinstance(observation, spaces.Box):
+        raise refuse(f"its observations are {observation}, not a vector of numbers.")
+    if len(observation.shape) == 3 or observation.dtype == np.uint8:
+        raise refuse("its observations are images, which are not supported yet; use state vectors.")
+    if len(observation.shape) != 1:
+        raise refuse(
+            f"its observations have shape {observation.shape}; wrap it with "
+            "gymnasium.wrappers.FlattenObservation(env)."
+        )
+    if not isinstance(action, spaces.Box):
+        raise refuse(f"its actions are discrete ({action}); only continuous actions are supported.")
+    if len(action.shape) != 1:
+        raise refuse(f"its actions have shape {action.shape}; they must be one vector.")
+    if not action.is_bounded():
+        raise refuse("its actions have no bounds; give a bounded box of actions.")
+    if not (np.all(action.low == -1) and np.all(action.high == 1)):
+        raise refuse(
+            "its actions are not bounded by -1 and 1; wrap it with "
+            "gymnasium.wrappers.RescaleAction(env, -1, 1)."
+        )
+    return observation.shape[0], action.shape[0]
+
+
+def _is_ogbench(registered: Any) -> bool:
+    """Whether a Gymnasium spec is one of OGBench's offline tasks (mazes, manipulation)."""
+    entry = registered.entry_point if registered else None
+    return isinstance(entry, str) and entry.startswith(("ogbench.manipspace", "ogbench.locomaze"))
+
+
+def _accepts(maker: Callable[..., Any], keyword: str) -> bool:
+    try:
+        parameters = inspect.signature(maker).parameters
+    except (TypeError, ValueError):
+        return False
+    return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+
+
+def _last(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,205 @@
+"""Many environments, stepped at once in worker processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deflow.core.errors import DeFlowError
+from deflow.envs.board import Board, open_memory
+from deflow.envs.make import EnvSpec
+from deflow.envs.worker import DONE, RESET, STEP, own_slots
+
+
+class EnvPool:
+    """`slots` environments in `workers` processes, stepped together.
+
+    The processes start at once and make their environments while the caller goes on; the first use
+    waits for them. Whatever a slot plays follows from (seed, episode) alone, so results do not
+    depend on the number of workers. Use it as a context manager, or call `close`.
+
+    Raises `DeFlowError` where the environment cannot be made or used, where it fails (naming the
+    episode), and where a worker dies. The pool is closed then.
+    """
+
+    def __init__(self, spec: EnvSpec, slots: int, workers: int) -> None:
+        if slots < 1 or workers < 1:
+            raise DeFlowError("An environment pool needs at least one slot and one worker.")
+        self.spec = spec
+        self.slots = slots
+        self.workers = min(workers, slots)
+        self._memory = open_memory()
+        self._board: Board | None = None
+        self._episodes = np.full(slots, -1, np.int64)
+        self._connections: list[Connection] = []
+        self._processes: list[subprocess.Popen[bytes]] = []
+        try:
+            for index in range(self.workers):
+                self._start(index)
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self, index: int) -> None:
+        ours, theirs = Pipe()
+        self._connections.append(ours)
+        # A plain interpreter rather than multiprocessing's: that one would import the caller's
+        # script again, and with it jax.
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
+            "PYTHONSAFEPATH": "1",
+            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
+        }
+        with theirs:
+            handles = (theirs.fileno(), self._memory)
+            self._processes.append(
+                subprocess.Popen(
+                    [sys.executable, "-m", "deflow.envs.worker", *map(str, handles)],
+                    pass_fds=handles,
+                    env=environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=2,  # stdout is for results; whatever an environment prints is not one
+                )
+            )
+        ours.send((self.spec, self.slots, self.workers, index))
+
+    @property
+    def board(self) -> Board:
+        """The shared arrays, one row for each slot; waits until the environments are made."""
+        if self._board is None:
+            self._ready()
+        assert self._board is not None
+        return self._board
+
+    @property
+    def obs_dim(self) -> int:
+        """Width of an observation."""
+        return self.board.observations.shape[1]
+
+    @property
+    def act_dim(self) -> int:
+        """Width of an action."""
+        return self.board.actions.shape[1]
+
+    def reset(self, seed: int, episodes: NDArray[np.int64]) -> None:
+        """Begin the given episode in each slot (-1: leave the slot idle).
+
+        The first observations are then in `board.observations`.
+        """
+        self.board.next_episode[:] = episodes
+        self._episodes[:] = episodes
+        self.board.active[:] = episodes >= 0
+        self._exchange(RESET + str(seed).encode())
+
+    def step(self, actions: NDArray[np.floating[Any]], next_episodes: NDArray[np.int64]) -> None:
+        """One step of every active slot, with actions [slots, act] clipped to [-1, 1].
+
+        A slot whose episode ends begins its entry of `next_episodes` at once, or goes idle (-1).
+        Rewards, flags and success of the step, and the observations after it (of the new episode
+        where one began), are then in `board`.
+        """
+        board = self.board
+        np.clip(actions, -1, 1, out=board.actions, casting="same_kind")
+        board.next_episode[:] = next_episodes
+        self._exchange(STEP)
+        ended = board.active & (board.terminated | board.truncated)
+        self._episodes[ended] = next_episodes[ended]
+        board.active[ended] = next_episodes[ended] >= 0
+
+    def close(self) -> None:
+        """End the worker processes; safe to call twice."""
+        for connection in self._connections:
+            connection.close()
+        for process in self._processes:
+            try:
+                process.wait(timeout=2)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+        if self._memory >= 0:
+            os.close(self._memory)
+        self._memory = -1
+        self._connections, self._processes = [], []
+
+    def __enter__(self) -> EnvPool:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _ready(self) -> None:
+        try:
+            widths = [json.loads(reply) for reply in self._collect()]
+            obs_dim, act_dim = widths[0]["obs_dim"], widths[0]["act_dim"]
+            board = Board(self._memory, self.slots, self.workers, obs_dim, act_dim)
+            self._send(b"go")
+        except BaseException:
+            self.close()
+            raise
+        self._board = board
+
+    def _exchange(self, message: bytes) -> None:
+        try:
+            self._send(message)
+            self._collect()
+        except BaseException:
+            # Replies may be outstanding: the pool cannot be used further.
+            self.close()
+            raise
+
+    def _send(self, message: bytes) -> None:
+        for index, connection in enumerate(self._connections):
+            try:
+                connection.send_bytes(message)
+            except OSError as error:
+                raise self._death(index) from error
+
+    def _collect(self) -> list[bytes]:
+        """One reply of each worker; a dead one is noticed at once, since its pipe closes."""
+        if not self._connections:
+            raise DeFlowError("This environment pool is closed; make a new one.")
+        replies: dict[Connection, bytes] = {}
+        while len(replies) < len(self._connections):
+            for ready in wait([c for c in self._connections if c not in replies]):
+                assert isinstance(ready, Connection)
+                try:
+                    reply = ready.recv_bytes()
+                except (EOFError, OSError) as error:
+                    raise self._death(self._connections.index(ready)) from error
+                if reply != DONE:
+                    self._check(json.loads(reply))
+                replies[ready] = reply
+        return [replies[connection] for connection in self._connections]
+
+    def _check(self, reply: dict[str, Any]) -> None:
+        if "error" in reply:
+            prefix = f"The environment '{self.spec.name}' " if reply.get("prefix") else ""
+            raise DeFlowError(prefix + reply["error"])
+
+    def _death(self, index: int) -> DeFlowError:
+        code = self._processes[index].wait()
+        how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
+        mine = own_slots(self.slots, self.workers, index)
+        playing = [
+            str(episode) for episode in self._episodes[mine.start : mine.stop] if episode >= 0
+        ]
+        while_ = f"playing episodes {', '.join(playing)}" if playing else "making its environments"
+        return DeFlowError(
+            f"A worker process of '{self.spec.name}' died ({how}) while {while_}; "
+            "its last words are above, and fewer slots help where memory ran out."
+        )
