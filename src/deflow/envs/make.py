@@ -115,8 +115,8 @@ def _from_entry(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
             maker = getattr(maker, attribute)
     except (ImportError, AttributeError) as error:
         raise DeFlowError(
-            f"The environment entry '{spec.entry}' was not found ({_last(error)}); it is looked for "
-            "among the installed packages and in the current folder."
+            f"The environment entry '{spec.entry}' was not found ({_last(error)}); it is "
+            "looked for among the installed packages and in the current folder."
         ) from error
     if not callable(maker):
         raise DeFlowError(
@@ -136,7 +136,10 @@ def _from_entry(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
 
 
 def validate_env(env: gymnasium.Env[Any, Any]) -> tuple[int, int]:
-    """The widths (observation, action), or a `DeFlowError` with the reason why we cannot act here."""
+    """The widths (observation, action) of an environment that we can act in.
+
+    Raises `DeFlowError` with the reason for any other.
+    """
     import numpy as np
     from gymnasium import spaces
 
@@ -149,7 +152,7 @@ def validate_env(env: gymnasium.Env[Any, Any]) -> tuple[int, int]:
 
     if isinstance(observation, spaces.Dict) and "desired_goal" in observation.spaces:
         raise refuse("it is goal-conditioned (desired_goal); give a task with one fixed goal.")
-    if _is_ogbench(env.spec) and "reward_task_id" not in env.spec.kwargs:
+    if env.spec and _is_ogbench(env.spec) and "reward_task_id" not in env.spec.kwargs:
         raise refuse("it is goal-conditioned; give its single-task form, named ...-singletask-....")
     if isinstance(observation, spaces.Dict | spaces.Tuple):
         raise refuse(
@@ -181,7 +184,7 @@ def validate_env(env: gymnasium.Env[Any, Any]) -> tuple[int, int]:
 
 def _is_ogbench(registered: Any) -> bool:
     """Whether a Gymnasium spec is one of OGBench's offline tasks (mazes, manipulation)."""
-    entry = registered.entry_point if registered else None
+    entry = registered.entry_point
     return isinstance(entry, str) and entry.startswith(("ogbench.manipspace", "ogbench.locomaze"))
 
 

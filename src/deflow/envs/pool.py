@@ -84,12 +84,12 @@ class EnvPool:
     @property
     def obs_dim(self) -> int:
         """Width of an observation."""
-        return self.board.observations.shape[1]
+        return int(self.board.observations.shape[1])
 
     @property
     def act_dim(self) -> int:
         """Width of an action."""
-        return self.board.actions.shape[1]
+        return int(self.board.actions.shape[1])
 
     def reset(self, seed: int, episodes: NDArray[np.int64]) -> None:
         """Begin the given episode in each slot (-1: leave the slot idle).
@@ -195,11 +195,9 @@ class EnvPool:
         code = self._processes[index].wait()
         how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
         mine = own_slots(self.slots, self.workers, index)
-        playing = [
-            str(episode) for episode in self._episodes[mine.start : mine.stop] if episode >= 0
-        ]
-        while_ = f"playing episodes {', '.join(playing)}" if playing else "making its environments"
+        playing = [str(e) for e in self._episodes[mine.start : mine.stop] if e >= 0]
+        task = f"playing episodes {', '.join(playing)}" if playing else "making its environments"
         return DeFlowError(
-            f"A worker process of '{self.spec.name}' died ({how}) while {while_}; "
+            f"A worker process of '{self.spec.name}' died ({how}) while {task}; "
             "its last words are above, and fewer slots help where memory ran out."
         )

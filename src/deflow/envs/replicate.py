@@ -27,8 +27,8 @@ def make_many(env: gymnasium.Env[Any, Any], spec: EnvSpec, count: int) -> list[S
     with quiet():
         env.reset(seed=0)  # compiles the model
         copies = [env, *(_copy(env) for _ in range(count - 1))]
-        model = env.unwrapped.model
-        shared = tuple(getattr(model, name) for name in CHANGED_BY_STEPS)
+        base: Any = env.unwrapped
+        shared = tuple(getattr(base.model, name) for name in CHANGED_BY_STEPS)
         return [SeededEnv(e, shared) for e in copies]
 
 

@@ -14,8 +14,8 @@ from deflow.core.errors import DeFlowError
 from deflow.envs.pool import EnvPool
 
 Act = Callable[[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]], NDArray[np.float32]]
-"""(observations [members, n, obs], episodes [members, n], steps [members, n]) to actions
-[members, n, act]; n is slots per member. Idle slots pass stale rows, and their actions are ignored."""
+"""Maps observations [members, n, obs], episodes [members, n] and steps [members, n] to actions
+[members, n, act], n being slots per member. Idle slots pass stale rows; theirs are ignored."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from typing import Any
 
 import gymnasium
 import numpy as np
+from numpy.random import mtrand
 from numpy.typing import NDArray
 
 from deflow.envs.make import quiet
@@ -50,8 +51,8 @@ class SeededEnv:
         self.env.close()
 
     def _alone(self, call: Any) -> Any:
-        outside = np.random.get_bit_generator()
-        np.random.set_bit_generator(self._generator)
+        outside = mtrand.get_bit_generator()
+        mtrand.set_bit_generator(self._generator)
         for array, values in zip(self._swapped, self._values, strict=True):
             np.copyto(array, values)
         try:
@@ -59,7 +60,7 @@ class SeededEnv:
         finally:
             for array, values in zip(self._swapped, self._values, strict=True):
                 np.copyto(values, array)
-            np.random.set_bit_generator(outside)
+            mtrand.set_bit_generator(outside)
 
 
 def episode_seeds(seed: int, episode: int) -> tuple[int, int, int]:

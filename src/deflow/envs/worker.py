@@ -15,8 +15,6 @@ import traceback
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
-
 from deflow.core.errors import DeFlowError
 from deflow.envs.board import Board
 from deflow.envs.make import EnvSpec, make_env, validate_env
@@ -123,6 +121,7 @@ def _report(error: Exception, where: str) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Serve the pool whose file descriptors stand on the command line."""
     # Ctrl-C reaches the whole process group; the pool decides, and closes the connection.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     serve(Connection(int(sys.argv[1])), int(sys.argv[2]))
