@@ -26,11 +26,12 @@ def data_folder(option: Path | None = None) -> Path:
     return platformdirs.user_cache_path("deflow") / "data"
 
 
-def find_file(name: str, folder: Path) -> Path | None:
-    """The file in `folder`, or where OGBench keeps its own; `None` where neither has it."""
+def find_set(dataset: str, folder: Path) -> Path | None:
+    """The training file of a set that is whole (its validation file beside it) in `folder`, or
+    where OGBench keeps its own; `None` where neither has it."""
     for place in (folder, OGBENCH_FOLDER.expanduser()):
-        if (place / name).is_file():
-            return place / name
+        if all((place / f"{dataset}{split}.npz").is_file() for split in ("", "-val")):
+            return place / f"{dataset}.npz"
     return None
 
 

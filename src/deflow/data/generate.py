@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import fcntl
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -19,7 +18,14 @@ from rich.progress import Progress
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console, progress_bar
 from deflow.data.folder import ensure_writable
-from deflow.data.npz import join_npz, sha256
+from deflow.data.npz import join_npz
+from deflow.data.provenance import (
+    file_entry,
+    provenance_file,
+    read_json,
+    validation_file,
+    write_json,
+)
 from deflow.data.recipes import Recipe, recipe_for
 from deflow.data.workers import episode_file, play_all
 
@@ -103,19 +109,9 @@ def generate(
     return target
 
 
-def validation_file(target: Path) -> Path:
-    """`cube-single-play-v0-val.npz` beside `cube-single-play-v0.npz`."""
-    return target.with_name(f"{target.stem}-val.npz")
-
-
-def provenance_file(target: Path) -> Path:
-    """`cube-single-play-v0.json` beside `cube-single-play-v0.npz`: how it came about."""
-    return target.with_suffix(".json")
-
-
 def _begin(settings: Settings, target: Path, partial: Path, overwrite: bool) -> bool:
     """Check what is there already; make or keep the partial folder. False: all is done."""
-    begun, made = _read_json(partial / "manifest.json"), _read_json(provenance_file(target))
+    begun, made = read_json(partial / "manifest.json"), read_json(provenance_file(target))
     existing = [file for file in (target, validation_file(target)) if file.exists()]
     if len(existing) == 2 and made.get("settings") == settings and not overwrite:
         if begun in ({}, settings):
@@ -139,7 +135,7 @@ def _begin(settings: Settings, target: Path, partial: Path, overwrite: bool) -> 
     if not begun:
         shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(exist_ok=True)
-    _write_json(partial / "manifest.json", settings)
+    write_json(partial / "manifest.json", settings)
     return True
 
 
@@ -174,13 +170,12 @@ def _finish(settings: Settings, target: Path, partial: Path, bar: Progress) -> N
         draft = partial / final.name
         for done, of in join_npz(draft, split):
             bar.update(task, completed=done, total=of, description=f"{final.name}: joining")
-        entry = {"bytes": draft.stat().st_size, "sha256": sha256(draft)}
-        provenance["files"][final.name] = entry
+        provenance["files"][final.name] = file_entry(draft)
     (partial / _FINISHING).touch()
     provenance_file(target).unlink(missing_ok=True)
     for final in drafts:
         os.replace(partial / final.name, final)
-    _write_json(provenance_file(target), provenance)
+    write_json(provenance_file(target), provenance)
     shutil.rmtree(partial)
 
 
@@ -196,21 +191,6 @@ def _difference(theirs: Settings, ours: Settings) -> str:
         for name in {**there, **here}
         if there.get(name) != here.get(name) and name != "validation_episodes"
     )
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file; empty where there is none that can be read."""
-    try:
-        value = json.loads(path.read_text())
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) else {}
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    os.replace(temporary, path)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -70,7 +70,7 @@ def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays uncompressed, all or nothing."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     with open(temporary, "wb") as file:
-        np.savez(file, **arrays)
+        cast(Any, np.savez)(file, **arrays)
     os.replace(temporary, path)
 
 
@@ -95,7 +95,7 @@ def join_npz(path: Path, parts: Sequence[Path]) -> Iterator[tuple[int, int]]:
                     "fortran_order": False,
                     "shape": (rows, *tail),
                 }
-                npy.write_array_header_1_0(file, header)  # type: ignore[no-untyped-call]
+                npy.write_array_header_1_0(file, header)
                 for part in parts:
                     with np.load(part, allow_pickle=False) as arrays:
                         file.write(np.ascontiguousarray(arrays[key]).tobytes())

@@ -6,7 +6,7 @@ target works until it is done, then the environment sets a new random target.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -45,7 +45,7 @@ class ManipCollector:
             mode="data_collection",
             max_episode_steps=recipe.steps,
         )
-        self._world: Any = self._env.unwrapped
+        self._world = cast(Any, self._env.unwrapped)
         # The first reset compiles the model and, unlike every later one, does not reset the physics
         # after it; without this one an episode would depend on whether it came first.
         self._env.reset()

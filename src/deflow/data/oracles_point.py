@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -21,7 +21,7 @@ class PointCollector:
         self._env = make_env(
             f"{recipe.environment}-v0", terminate_at_goal=False, max_episode_steps=recipe.steps
         )
-        self._maze: Any = self._env.unwrapped
+        self._maze = cast(Any, self._env.unwrapped)
         self._free, self._vertices = _cells(self._maze.maze_map)
 
     def collect(self, seed: np.random.SeedSequence) -> Episode | None:

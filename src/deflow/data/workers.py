@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -66,8 +67,8 @@ def play_all(
             playing[connection] = next(todo)
             connection.send(playing[connection])
         while playing:
-            for connection in wait(list(playing)):
-                assert isinstance(connection, Connection)
+            for ready in wait(list(playing)):
+                connection = cast(Connection, ready)
                 index = playing.pop(connection)
                 _receive(connection, processes[connection], recipe, index)
                 following = next(todo, None)

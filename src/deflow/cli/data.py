@@ -1,0 +1,162 @@
+"""`deflow data`: make sets and look into them."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from tyro.conf import Positional
+
+
+@dataclass
+class Generate:
+    """Make an OGBench set on this machine, with OGBench's own oracles and recipe.
+
+    Manipulation `play` and `noisy` sets (cube, scene, puzzle) and point-maze `navigate` sets. The
+    files are the same for any number of workers, and after a kill the same command goes on.
+
+    For example:
+
+      deflow data generate cube-single-play-v0 --episodes 300 --workers 2
+      deflow data generate scene-play-v0 --seed 1 --data-dir ~/sets
+    """
+
+    dataset: Positional[str]
+    """The set, such as cube-single-play-v0 (or one of its tasks)."""
+    episodes: int | None = None
+    """Training episodes, the official number by default; a tenth as many are for validation."""
+    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """Processes that play episodes at the same time; one for each core by default."""
+    seed: int = 0
+    """Another seed makes another set."""
+    data_dir: Path | None = None
+    """The data folder; by default DEFLOW_DATA_DIR, or the user's cache."""
+    overwrite: bool = False
+    """Replace files that were made with other settings."""
+    json: bool = False
+    """Print one JSON document instead of a table."""
+
+    def run(self) -> int:
+        """Make the set and print where it is."""
+        from deflow.data.folder import data_folder
+        from deflow.data.generate import generate
+        from deflow.data.provenance import provenance_file, read_json
+
+        target = generate(
+            self.dataset,
+            episodes=self.episodes,
+            workers=self.workers,
+            seed=self.seed,
+            data_dir=data_folder(self.data_dir),
+            overwrite=self.overwrite,
+        )
+        report = {"file": str(target), **read_json(provenance_file(target))}
+        if self.json:
+            _print_json(report)
+        else:
+            rows = [("folder", str(target.parent))]
+            for name, entry in report["files"].items():
+                rows.append((name, f"{entry['bytes'] / 1e6:.1f} MB"))
+                rows.append(("  sha256", entry["sha256"]))
+            _print_table(target.stem, rows)
+        return 0
+
+
+@dataclass
+class Inspect:
+    """Show what a set holds: shapes, ranges, returns, success rows, episode lengths, memory.
+
+    For example:
+
+      deflow data inspect cube-single-play-v0
+      deflow data inspect cube-single-play-singletask-task1-v0 --json
+      deflow data inspect my_arrays.npz
+    """
+
+    dataset: Positional[str]
+    """A set's name, a task's name (then with its rewards), or the path of an .npz file."""
+    data_dir: Path | None = None
+    """The data folder; by default DEFLOW_DATA_DIR, or the user's cache."""
+    verify: bool = False
+    """Also compare the files' checksums with those kept when they were made."""
+    json: bool = False
+    """Print one JSON document instead of a table."""
+
+    def run(self) -> int:
+        """Read the set and print its numbers."""
+        from deflow.data.inspect import inspect
+
+        report = inspect(self.dataset, self.data_dir, verify=self.verify)
+        if self.json:
+            _print_json(report)
+            return 0
+        title = report.get("task") or report.get("dataset") or report["file"]
+        if report.get("default_task"):
+            title += " (the published default task)"
+        rows = [("file", report["file"])]
+        for split in ("train", "validation"):
+            if split in report:
+                rows += [(f"{split}: {key}", text) for key, text in _lines(report[split])]
+        for task, counts in report.get("success_rows_of_tasks", {}).items():
+            number = task.removesuffix("-v0").rsplit("-", 1)[-1]
+            rows.append((f"success rows of {number}", _pairs(counts)))
+        _print_table(title, rows)
+        return 0
+
+
+def _lines(numbers: dict[str, Any]) -> list[tuple[str, str]]:
+    """A split's description as a few lines of text."""
+    lines = [
+        ("episodes", f"{numbers['episodes']:,}"),
+        ("transitions", f"{numbers['transitions']:,}"),
+        ("episode lengths", _pairs(numbers["episode_lengths"])),
+    ]
+    for name, array in numbers["arrays"].items():
+        spread = _pairs({key: array[key] for key in ("min", "max", "mean", "std")})
+        lines.append((name, f"{'x'.join(map(str, array['shape']))} {array['dtype']}, {spread}"))
+    if "rewards" in numbers:
+        values = numbers["rewards"]["values"]
+        rewards = numbers["rewards"]
+        spread = _pairs({key: rewards[key] for key in ("min", "median", "mean", "max")})
+        lines += [
+            ("rewards", spread if values is None else _pairs(values, "rows")),
+            ("returns", _pairs(numbers["returns"])),
+            (
+                "success",
+                f"{numbers['success_rows']:,} rows in {numbers['success_episodes']:,} episodes",
+            ),
+        ]
+    lines.append(("memory", f"{numbers['bytes'] / 1e6:.1f} MB"))
+    return lines
+
+
+def _pairs(values: dict[str, Any], unit: str = "") -> str:
+    """`min 1, max 3`, or with a unit `-1.0: 7 rows, 0.0: 2 rows`."""
+    if unit:
+        return ", ".join(f"{key}: {value:,} {unit}" for key, value in values.items())
+    return ", ".join(
+        f"{key} {value:,}" if isinstance(value, int) else f"{key} {value:.4g}"
+        for key, value in values.items()
+    )
+
+
+def _print_json(report: dict[str, Any]) -> None:
+    import sys
+
+    json.dump(report, sys.stdout, indent=2)
+    sys.stdout.write("\n")
+
+
+def _print_table(title: str, rows: list[tuple[str, str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, show_header=False, title_justify="left")
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, text in rows:
+        table.add_row(name, text)
+    Console().print(table)
