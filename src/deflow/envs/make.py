@@ -19,8 +19,9 @@ from deflow.core.errors import DeFlowError
 if TYPE_CHECKING:
     import gymnasium
 
-FRAME_SIZE = 240
-"""Height and width, in pixels, of the frames that OGBench's environments draw for us."""
+FRAME = {"width": 320, "height": 240}
+"""The size in pixels of the frames that OGBench's environments draw for us: the arm in full reach,
+and the widest maze, fit in."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     if render:
         kwargs["render_mode"] = "rgb_array"
         if _is_ogbench(registered):
-            kwargs = {"width": FRAME_SIZE, "height": FRAME_SIZE, **kwargs}
+            kwargs = {**FRAME, **kwargs}
     # The mazes write their model to a temporary file that nobody removes.
     with tempfile.TemporaryDirectory() as folder:
         before, tempfile.tempdir = tempfile.tempdir, folder

@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
-from multiprocessing import Pipe
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any
@@ -17,6 +15,7 @@ from numpy.typing import NDArray
 from deflow.core.errors import DeFlowError
 from deflow.envs.board import Board, open_memory
 from deflow.envs.make import EnvSpec
+from deflow.envs.process import check, ending, start, stop
 from deflow.envs.worker import DONE, RESET, STEP, own_slots
 
 
@@ -50,28 +49,10 @@ class EnvPool:
             raise
 
     def _start(self, index: int) -> None:
-        ours, theirs = Pipe()
-        self._connections.append(ours)
-        # A plain interpreter rather than multiprocessing's: that one would import the caller's
-        # script again, and with it jax.
-        environment = {
-            **os.environ,
-            "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path),
-            "PYTHONSAFEPATH": "1",
-            **dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"),
-        }
-        with theirs:
-            handles = (theirs.fileno(), self._memory)
-            self._processes.append(
-                subprocess.Popen(
-                    [sys.executable, "-m", "deflow.envs.worker", *map(str, handles)],
-                    pass_fds=handles,
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
-                    stdout=2,  # stdout is for results; whatever an environment prints is not one
-                )
-            )
-        ours.send((self.spec, self.slots, self.workers, index))
+        connection, process = start("deflow.envs.worker", (self._memory,))
+        self._connections.append(connection)
+        self._processes.append(process)
+        connection.send((self.spec, self.slots, self.workers, index))
 
     @property
     def board(self) -> Board:
@@ -121,11 +102,7 @@ class EnvPool:
         for connection in self._connections:
             connection.close()
         for process in self._processes:
-            try:
-                process.wait(timeout=2)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            stop(process)
         if self._memory >= 0:
             os.close(self._memory)
         self._memory = -1
@@ -182,21 +159,15 @@ class EnvPool:
                 except (EOFError, OSError) as error:
                     raise self._death(self._connections.index(ready)) from error
                 if reply != DONE:
-                    self._check(json.loads(reply))
+                    check(json.loads(reply), self.spec.name)
                 replies[ready] = reply
         return [replies[connection] for connection in self._connections]
 
-    def _check(self, reply: dict[str, Any]) -> None:
-        if "error" in reply:
-            prefix = f"The environment '{self.spec.name}' " if reply.get("prefix") else ""
-            raise DeFlowError(prefix + reply["error"])
-
     def _death(self, index: int) -> DeFlowError:
-        code = self._processes[index].wait()
-        how = f"killed by signal {-code}" if code < 0 else f"exit status {code}"
         mine = own_slots(self.slots, self.workers, index)
         playing = [str(e) for e in self._episodes[mine.start : mine.stop] if e >= 0]
         task = f"playing episodes {', '.join(playing)}" if playing else "making its environments"
+        how = ending(self._processes[index])
         return DeFlowError(
             f"A worker process of '{self.spec.name}' died ({how}) while {task}; "
             "its last words are above, and fewer slots help where memory ran out."

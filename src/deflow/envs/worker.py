@@ -11,13 +11,11 @@ import math
 import signal
 import sys
 import time
-import traceback
 from multiprocessing.connection import Connection
-from typing import Any
 
-from deflow.core.errors import DeFlowError
 from deflow.envs.board import Board
 from deflow.envs.make import EnvSpec, make_env, validate_env
+from deflow.envs.process import report
 from deflow.envs.replicate import make_many
 from deflow.envs.seeded import SeededEnv
 
@@ -92,7 +90,7 @@ def serve(connection: Connection, memory: int) -> None:
         return
     except Exception as error:
         where = share.playing if share else "being made"
-        connection.send_bytes(json.dumps(_report(error, where)).encode())
+        connection.send_bytes(report(error, where))
 
 
 def own_slots(slots: int, workers: int, index: int) -> range:
@@ -110,14 +108,6 @@ def _set_up(
     connection.send_bytes(json.dumps({"obs_dim": obs_dim, "act_dim": act_dim}).encode())
     connection.recv_bytes()  # the pool has given the memory its size
     return Share(envs, Board(memory, slots, workers, obs_dim, act_dim), mine.start, index)
-
-
-def _report(error: Exception, where: str) -> dict[str, Any]:
-    if isinstance(error, DeFlowError):
-        return {"error": str(error)}
-    traceback.print_exc()
-    last = traceback.format_exception_only(error)[-1].strip()
-    return {"error": f"failed ({where}): {last}", "prefix": True}
 
 
 def main() -> None:

@@ -1,0 +1,87 @@
+"""Writing frames to files: a film, or a strip of stills."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deflow.core.errors import DeFlowError
+
+
+def check_video(path: str | Path) -> None:
+    """Raise `DeFlowError` where `save_video` could not write `path`: ask before drawing."""
+    path = Path(path)
+    if path.suffix not in (".gif", ".mp4"):
+        raise DeFlowError(f"'{path}' is no video that can be written; name it .gif or .mp4.")
+    if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
+        raise DeFlowError(
+            f"'{path}' needs ffmpeg; pip install 'deflow-rl[video]', or name the file .gif."
+        )
+    folder = path.absolute().parent
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise DeFlowError(f"'{path}' cannot be written; its folder is absent or not ours to write.")
+
+
+def save_video(frames: NDArray[np.uint8], path: str | Path, fps: float = 20) -> None:
+    """Write frames [T, height, width, 3] as .gif or .mp4, `fps` of them to the second."""
+    check_video(path)
+    with _written_whole(Path(path)) as temporary:
+        if temporary.suffix == ".gif":
+            _save_gif(frames, temporary, fps)
+        else:
+            _save_mp4(frames, temporary, fps)
+
+
+def save_strip(frames: NDArray[np.uint8], path: str | Path, n: int = 8) -> None:
+    """Write a PNG of `n` frames side by side, evenly spaced from the first to the last."""
+    from PIL import Image
+
+    chosen = np.linspace(0, len(frames) - 1, min(n, len(frames))).round().astype(int)
+    with _written_whole(Path(path)) as temporary:
+        Image.fromarray(np.hstack(list(frames[chosen]))).save(temporary, format="PNG")
+
+
+def _save_gif(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
+    from PIL import Image
+
+    # One palette for the whole film, since a palette for each frame makes the colours flicker; and
+    # one that gives a small bright cube its colour before the shades of the floor.
+    stills = np.linspace(0, len(frames) - 1, min(8, len(frames))).round().astype(int)
+    palette = Image.fromarray(np.hstack(list(frames[stills]))).quantize(
+        256, Image.Quantize.MAXCOVERAGE
+    )
+    images = [
+        Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE)
+        for frame in frames
+    ]
+    images[0].save(
+        path, save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0
+    )
+
+
+def _save_mp4(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
+    import imageio_ffmpeg
+
+    height, width = frames.shape[1:3]
+    film = imageio_ffmpeg.write_frames(str(path), (width, height), fps=fps, macro_block_size=2)
+    film.send(None)
+    for frame in frames:
+        film.send(np.ascontiguousarray(frame))
+    film.close()
+
+
+@contextlib.contextmanager
+def _written_whole(path: Path) -> Iterator[Path]:
+    """A name beside `path` to write to, which takes its place in the end."""
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
