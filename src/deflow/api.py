@@ -1,0 +1,58 @@
+"""`deflow.train`: the command line's `train`, as a function."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from deflow.agents.registry import from_settings, preset
+from deflow.core.agent import Agent
+from deflow.data.dataset import Dataset
+from deflow.training.config import TrainConfig
+from deflow.training.run_folder import RunFolder
+from deflow.training.task import env_name
+from deflow.training.train import train as train_config
+
+
+def train(
+    task: str,
+    agent: str | Agent = "deflow",
+    *,
+    dataset: Dataset | None = None,
+    settings: Mapping[str, Any] | None = None,
+    seeds: Sequence[int] = (0,),
+    over: Mapping[str, Sequence[float]] | None = None,
+    run_dir: str | Path | None = None,
+    data_dir: str | Path | None = None,
+    **options: Any,
+) -> RunFolder:
+    """Train a family of runs and return its folder.
+
+    Args:
+        task: OGBench's task name; with `dataset`, any name for your own.
+        agent: the name of a system, which begins from the task's published settings, or an agent
+            made by you (`DeFlow(delta=0.002)`), which is taken as it is.
+        dataset: your own data (`Dataset.from_arrays`); `env="module:make"` judges what is learnt.
+        settings: settings of the named agent, over the published ones.
+        seeds: one run for each, all in one program.
+        over: numeric settings to sweep in the same family, each with its values.
+        run_dir: where the run is kept; by default under `runs/`.
+        data_dir: where datasets are.
+        **options: any other field of `TrainConfig`, such as `steps`, `schedule`, `eval_every`.
+
+    Raises:
+        DeFlowError: something is wrong with the configuration or the data; nothing was written.
+    """
+    if isinstance(agent, str):
+        agent = from_settings(agent, {**preset(agent, env_name(task)), **(settings or {})})
+    config = TrainConfig(
+        task=task,
+        agent=agent,
+        seeds=tuple(seeds),
+        over={name: tuple(values) for name, values in (over or {}).items()},
+        run_dir=Path(run_dir) if run_dir else None,
+        data_dir=Path(data_dir) if data_dir else None,
+        **options,
+    )
+    return train_config(config, dataset)

@@ -1,0 +1,88 @@
+"""The command line: `deflow COMMAND ...`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Any
+
+import tyro
+
+from deflow.core.errors import DeFlowError
+
+COMMANDS = {
+    "train": ("deflow.cli.train", "Train", "train an agent on a task"),
+    "resume": ("deflow.cli.resume", "Resume", "go on with a run that was stopped"),
+    "evaluate": ("deflow.cli.evaluate", "Evaluate", "play episodes with a trained policy"),
+    "report": ("deflow.cli.report", "Report", "a table and curves of one or more runs"),
+    "data generate": ("deflow.cli.data", "Generate", "make a dataset with OGBench's oracles"),
+    "data inspect": ("deflow.cli.data", "Inspect", "what a dataset holds"),
+    "doctor": ("deflow.cli.doctor", "Doctor", "versions, devices, rendering, data, network"),
+    "demo": ("deflow.cli.demo", "Demo", "data, training and evaluation in eight minutes"),
+}
+
+
+def usage() -> str:
+    """The commands, a line each."""
+    lines = [f"  deflow {name:<15} {text}" for name, (_, _, text) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "DeFlow: offline reinforcement learning with flow policies.",
+            "",
+            *lines,
+            "",
+            "`deflow COMMAND --help` shows a command's options and examples.",
+        ]
+    )
+
+
+def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The command that the arguments name, and the rest of them."""
+    for words in (2, 1):
+        name = " ".join(arguments[:words])
+        if name in COMMANDS:
+            return name, list(arguments[words:])
+    import difflib
+
+    given = " ".join(arguments[:2])
+    near = difflib.get_close_matches(given, COMMANDS, n=1) or difflib.get_close_matches(
+        arguments[0], COMMANDS, n=1
+    )
+    hint = f"; did you mean `deflow {near[0]}`?" if near else "; `deflow --help` lists them."
+    raise DeFlowError(f"There is no command `deflow {arguments[0]}`{hint}")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carry out one command; returns its exit status."""
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        return 0
+    if arguments[0] == "--version":
+        from deflow import __version__
+
+        print(f"deflow-rl {__version__}")
+        return 0
+    name, rest = find(arguments)
+    module, cls, _ = COMMANDS[name]
+    command: Any = getattr(import_module(module), cls)
+    parse = getattr(command, "parse", None)
+    parsed = parse(rest) if parse else tyro.cli(command, args=rest, prog=f"deflow {name}")
+    status: int = parsed.run()
+    return status
+
+
+def main() -> None:
+    """Entry point: a user's mistake is one sentence on stderr and exit status 2."""
+    arguments = sys.argv[1:]
+    try:
+        sys.exit(run(arguments))
+    except DeFlowError as error:
+        if "--json" in arguments:
+            print(json.dumps({"error": str(error)}))
+        print(f"deflow: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("deflow: stopped.", file=sys.stderr)
+        sys.exit(130)

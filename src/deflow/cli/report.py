@@ -1,0 +1,44 @@
+"""`deflow report`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+
+@dataclass
+class Report:
+    """A table of runs, and their learning curves on one picture.
+
+    A run's score is the mean of its last three evaluations, as OGBench's protocol has it.
+
+    Examples:
+      deflow report runs/a runs/b
+      deflow report runs/* --figure curves.png --x train_seconds
+    """
+
+    runs: Positional[tuple[Path, ...]]
+    """Run folders."""
+    figure: Path | None = None
+    """Where to draw the curves."""
+    x: Literal["step", "train_seconds"] = "step"
+    """What the curves run over."""
+    json: bool = False
+    """Print the result as JSON."""
+
+    def run(self) -> int:
+        from deflow.experiments.report import draw_report, overview, print_report
+        from deflow.training.run_folder import RunFolder
+
+        folders = [RunFolder.open(path) for path in self.runs]
+        if self.json:
+            print(jsonlib.dumps([overview(folder) for folder in folders]))
+        else:
+            print_report(folders)
+        if self.figure:
+            draw_report(folders, self.figure, self.x)
+        return 0

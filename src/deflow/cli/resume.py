@@ -1,0 +1,42 @@
+"""`deflow resume`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from tyro.conf import Positional
+
+
+@dataclass
+class Resume:
+    """Go on with a run that was stopped, from its newest sound checkpoint.
+
+    On the same machine, with the same number of threads and the same versions, the result equals
+    that of a run that was never stopped, bit for bit.
+
+    Examples:
+      deflow resume runs/my-run
+      deflow resume runs/my-run --data my-data.npz
+    """
+
+    run_dir: Positional[Path]
+    """The run's folder."""
+    data: Path | None = None
+    """Your own data, where the run was trained on a file."""
+    data_dir: Path | None = None
+    """Where datasets are, if they have moved."""
+    workers: int | None = None
+    """Processes that step environments, if not as before."""
+    json: bool = False
+    """Print the result as JSON."""
+
+    def run(self) -> int:
+        from deflow.cli.result import show
+        from deflow.data.own import load_file
+        from deflow.training.train import resume
+
+        dataset = load_file(self.data) if self.data else None
+        show(resume(self.run_dir, dataset, self.data_dir, self.workers), self.json)
+        return 0

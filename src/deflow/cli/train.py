@@ -1,0 +1,162 @@
+"""`deflow train`."""
+
+from __future__ import annotations
+
+import dataclasses
+import json as jsonlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import tyro
+
+from deflow.core.errors import DeFlowError
+
+
+@dataclass
+class Train:
+    """Train a family of runs on a task: one program for all its seeds and swept settings.
+
+    Examples:
+      deflow train cube-single-play-singletask-task1-v0 --seeds 0 1 2
+      deflow train cube-single-play-singletask-task1-v0 --schedule flow-first --steps 50000
+        --agent.hidden 256 256 256 --agent.delta 0.002
+      deflow train puzzle-3x3-play-singletask-v0 --over delta=0.0005,0.001,0.005
+      deflow train my-task --data my-data.npz --env my_module:make_env
+    """
+
+    task: tyro.conf.Positional[str]
+    """OGBench's task name, such as cube-double-play-singletask-task2-v0; with --data, any name."""
+    agent: Any = None
+    seeds: tuple[int, ...] = (0,)
+    """One run for each."""
+    steps: int = 1_000_000
+    """Gradient steps (of each phase, under flow-first)."""
+    schedule: Literal["joint", "flow-first"] = "joint"
+    """joint, as published; flow-first trains the flow, caches its proposals, then the rest."""
+    over: tuple[str, ...] = ()
+    """Settings to sweep in the same family, each as name=value,value,..."""
+    share_flow: bool = False
+    """flow-first: one flow for all members (published deviations use a flow for each seed)."""
+    flow_from: str | None = None
+    """flow-first: take the flow of this finished run on the same data."""
+    data: Path | None = None
+    """Your own data: an npz file with observations, actions, rewards, terminals, ..."""
+    env: str | None = None
+    """Your own environment, as module:make."""
+    eval_every: int = 100_000
+    """Steps between evaluations; the last step is always evaluated."""
+    eval_episodes: int = 50
+    """Episodes of one evaluation; 0 for none."""
+    eval_seed: int = 0
+    """Seed of the evaluation's environments and noise."""
+    log_every: int = 1000
+    """Steps between lines of metrics."""
+    checkpoint_every: int = 100_000
+    """Steps between checkpoints; the end of a phase always leaves one."""
+    keep_checkpoints: int = 2
+    """How many checkpoints are kept."""
+    chunk: int = 100
+    """Steps in one compiled scan; the screen moves once a chunk."""
+    run_dir: Path | None = None
+    """Where the run is kept (default: runs/ and a name with the date)."""
+    data_dir: Path | None = None
+    """Where datasets are (default: $DEFLOW_DATA_DIR, else the user's cache)."""
+    workers: int = 0
+    """Processes that step environments (0: one for each core)."""
+    preset: bool = True
+    """Begin from the published settings of the task's environment."""
+    config: Path | None = None
+    """A config.json of another run to begin from; options given beside it win."""
+    json: bool = False
+    """Print the result as JSON."""
+
+    @classmethod
+    def parse(cls, arguments: Sequence[str]) -> Train:
+        """Two passes: the first finds agent, task and file, whose settings are then the defaults."""
+        from deflow.agents.registry import agent_class, from_settings, preset
+        from deflow.training.task import env_name
+
+        rest, name = _take_option(list(arguments), "--agent")
+        document = _read_config(_peek(rest, "--config"))
+        name = name or document.get("agent", {}).get("name", "deflow")
+        settings = {k: v for k, v in document.get("agent", {}).items() if k != "name"}
+        if not document and "--no-preset" not in rest:
+            task = next((word for word in rest if not word.startswith("-")), "")
+            settings = preset(name, env_name(task))
+        base = from_settings(name, settings)
+        typed = dataclasses.make_dataclass(
+            "Train",
+            [("agent", agent_class(name), field(default=base))],
+            bases=(cls,),
+            namespace={"__doc__": cls.__doc__},
+        )
+        default = _from_document(typed, document, base) if document else None
+        parsed: Train = tyro.cli(typed, args=rest, prog="deflow train", default=default)
+        return parsed
+
+    def run(self) -> int:
+        from deflow.cli.result import show
+        from deflow.data.own import load_file
+        from deflow.training.config import TrainConfig
+        from deflow.training.train import train
+
+        shared = {f.name for f in dataclasses.fields(TrainConfig)} - {"over"}
+        config = TrainConfig(
+            **{name: getattr(self, name) for name in shared}, over=_grid(self.over)
+        )
+        show(train(config, load_file(self.data) if self.data else None), self.json)
+        return 0
+
+
+def _take_option(words: list[str], option: str) -> tuple[list[str], str | None]:
+    """Remove `--option value` or `--option=value`."""
+    for i, word in enumerate(words):
+        if word == option and i + 1 < len(words):
+            return words[:i] + words[i + 2 :], words[i + 1]
+        if word.startswith(f"{option}="):
+            return words[:i] + words[i + 1 :], word.split("=", 1)[1]
+    return words, None
+
+
+def _peek(words: list[str], option: str) -> str | None:
+    return _take_option(words, option)[1]
+
+
+def _read_config(path: str | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        document = jsonlib.loads(Path(path).read_text())
+    except (OSError, ValueError) as error:
+        raise DeFlowError(f"The configuration {path} cannot be read: {error}.") from error
+    if not isinstance(document, dict) or "agent" not in document:
+        raise DeFlowError(f"{path} is not a configuration that `deflow train` has saved.")
+    return document
+
+
+def _from_document(typed: type, document: dict[str, Any], agent: Any) -> Any:
+    """The command as a saved configuration gave it, but for the folder of the run."""
+    known = {f.name for f in dataclasses.fields(typed)}
+    values = {k: v for k, v in document.items() if k in known and k != "run_dir"}
+    values["seeds"] = tuple(values["seeds"])
+    values["over"] = tuple(
+        f"{name}={','.join(map(str, grid))}" for name, grid in values.get("over", {}).items()
+    )
+    values["data_dir"] = Path(values["data_dir"]) if values.get("data_dir") else None
+    return typed(**{**values, "agent": agent})
+
+
+def _grid(over: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    """`delta=0.001,0.003` as a setting and its values."""
+    grid = {}
+    for text in over:
+        name, _, values = text.partition("=")
+        try:
+            grid[name] = tuple(float(value) for value in values.split(","))
+        except ValueError as error:
+            raise DeFlowError(
+                f"--over takes name=value,value,... with numbers, but it is {text!r}."
+            ) from error
+    return grid

@@ -1,0 +1,89 @@
+"""The contract between an agent and everything that runs it."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+
+from deflow.core.types import Batch, Clock, Metrics, Spec
+
+State = PyTree[Array]
+Noise = Any
+Mode = Literal["evaluate", "explore"]
+Update = Callable[[Any, State, Batch, Noise, Clock], tuple[State, Metrics]]
+
+
+@dataclass(frozen=True)
+class RowField:
+    """A column that a phase leaves behind: one value for every row of the dataset.
+
+    `compute(agent, state, observations, noise)` maps observations [n, obs] and the noise that
+    `draw(agent, key, n)` makes to an array [n, ...].
+    """
+
+    name: str
+    draw: Callable[[Any, PRNGKeyArray, int], Noise]
+    compute: Callable[[Any, State, Float[Array, "n obs"], Noise], Array]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of training: one update, repeated `steps` times.
+
+    `draw(agent, key)` makes every random number that one update uses. `fields` names the row fields
+    the batch must carry, `leaves` those that the phase leaves behind for later ones.
+    `graft(state, donor)` puts what the phase learns in `donor` into another state, so that one
+    member's work, or another run's, may serve all; None where nothing can be shared.
+    """
+
+    name: str
+    steps: int
+    batch_size: int
+    draw: Callable[[Any, PRNGKeyArray], Noise]
+    update: Update
+    fields: tuple[str, ...] = ()
+    leaves: tuple[RowField, ...] = ()
+    graft: Callable[[State, State], State] | None = None
+
+
+class Agent(eqx.Module):
+    """A published system: its settings, and the pure functions that train and act with them.
+
+    Numeric settings are leaves, so that a family of runs may sweep them under `vmap`; sizes, names
+    and flags are static. The state is a pytree and holds all that a resumed run needs.
+    """
+
+    name: ClassVar[str]
+
+    @abc.abstractmethod
+    def validate(self) -> None:
+        """Raise `DeFlowError` where a setting is out of range."""
+
+    @abc.abstractmethod
+    def init(self, key: PRNGKeyArray, spec: Spec) -> State:
+        """The state before the first update."""
+
+    @abc.abstractmethod
+    def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
+        """The phases of training under a named schedule."""
+
+    @abc.abstractmethod
+    def draw_act(self, key: PRNGKeyArray, spec: Spec) -> Noise:
+        """The random numbers of one action of one observation."""
+
+    @abc.abstractmethod
+    def act(
+        self, state: State, observations: Float[Array, "n obs"], noise: Noise, mode: Mode
+    ) -> Float[Array, "n act"]:
+        """Actions in [-1, 1]."""
+
+
+def stack(members: list[Any]) -> Any:
+    """Stack pytrees of equal structure along a new leading axis: the axis of the family."""
+    return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *members)

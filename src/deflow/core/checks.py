@@ -1,0 +1,32 @@
+"""Checks on settings, said in one sentence before any work begins."""
+
+from __future__ import annotations
+
+import math
+
+from deflow.core.errors import DeFlowError
+
+
+def require(
+    name: str,
+    value: float,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+) -> None:
+    """Raise `DeFlowError` unless the number is finite and inside the bounds."""
+    bounds = [
+        (above is None or value > above, f"above {above}"),
+        (at_least is None or value >= at_least, f"at least {at_least}"),
+        (below is None or value < below, f"below {below}"),
+        (at_most is None or value <= at_most, f"at most {at_most}"),
+    ]
+    wanted = " and ".join(
+        text
+        for (_, text), bound in zip(bounds, (above, at_least, below, at_most), strict=True)
+        if bound is not None
+    )
+    if not math.isfinite(value) or not all(held for held, _ in bounds):
+        raise DeFlowError(f"The setting {name} must be {wanted}, but it is {value:g}.")

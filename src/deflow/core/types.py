@@ -1,0 +1,49 @@
+"""The few types that every room speaks: what a batch holds, and what an agent may know of a task."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+Metrics = Mapping[str, Float[Array, ""]]
+"""Named scalars that an update reports. Names are `room/quantity`; those ending in `loss` are watched
+for values that are not finite."""
+
+
+class Batch(eqx.Module):
+    """Transitions, one a row.
+
+    `masks` is 0 where the episode truly ended, so that nothing is bootstrapped. `fields` holds the
+    further row fields that a phase declares, for the row (`name`) and for the row of the next
+    observation (`next_name`).
+    """
+
+    observations: Float[Array, "batch obs"]
+    actions: Float[Array, "batch act"]
+    rewards: Float[Array, " batch"]
+    masks: Float[Array, " batch"]
+    next_observations: Float[Array, "batch obs"]
+    fields: dict[str, Array] = eqx.field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What an agent may know of a task. Actions lie in the box [-1, 1]."""
+
+    observation_dim: int
+    action_dim: int
+    reward_range: tuple[float, float]
+    total_steps: int
+
+
+class Clock(eqx.Module):
+    """The one clock of a family: it is never batched, so that a schedule is a real branch.
+
+    `step` counts the gradient steps of the current phase, from 0; `phase` is its index.
+    """
+
+    step: Array
+    phase: int = eqx.field(static=True, default=0)

@@ -1,0 +1,80 @@
+"""Which action to take, by refinement: a residual on a proposed action, inside a trust region.
+
+DeFlow eq. 10-12: maximise E Q(s, a + Delta) subject to E ||Delta||^2 <= delta, where the residual
+Delta = f(s, a) sees the very action it refines, and a Lagrange multiplier alpha = exp(eta) holds
+the constraint. Nothing is differentiated through the sampler that proposed the action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from deflow.nn.mlp import MLP
+
+Reduction = Literal["mean", "sum"]
+MultiplierForm = Literal["log", "linear"]
+
+
+class Refinement(eqx.Module):
+    """The residual f(s, a). Its last layer has the ordinary scale: it does not begin near zero."""
+
+    net: MLP
+
+    def __init__(
+        self,
+        observation_dim: int,
+        action_dim: int,
+        hidden: Sequence[int],
+        *,
+        layer_norm: bool = False,
+        key: PRNGKeyArray,
+    ):
+        size = observation_dim + action_dim
+        self.net = MLP(size, action_dim, hidden, layer_norm=layer_norm, key=key)
+
+    def __call__(
+        self, observations: Float[Array, "*batch obs"], proposals: Float[Array, "*batch act"]
+    ) -> Float[Array, "*batch act"]:
+        return self.net(jnp.concatenate([observations, proposals], axis=-1))
+
+
+def refine(
+    proposals: Float[Array, "*batch act"], residuals: Float[Array, "*batch act"]
+) -> Float[Array, "*batch act"]:
+    """The refined action: proposal plus residual, kept in the box."""
+    return jnp.clip(proposals + residuals, -1, 1)
+
+
+def squared_residual(
+    residuals: Float[Array, "batch act"], reduction: Reduction
+) -> Float[Array, ""]:
+    """E ||Delta||^2: a mean over the action's dimensions (code) or a sum over them (paper)."""
+    squares = jnp.square(residuals)
+    return jnp.mean(squares) if reduction == "mean" else jnp.mean(squares.sum(-1))
+
+
+def value_loss(q: Float[Array, " batch"], *, normalize: bool) -> Float[Array, ""]:
+    """-E Q, divided by the batch's mean |Q| where `normalize` (eq. 11)."""
+    scale = jax.lax.stop_gradient(jnp.abs(q).mean()) if normalize else 1.0
+    return -jnp.mean(q) / scale
+
+
+def multiplier_loss(
+    log_alpha: Float[Array, ""],
+    squared: Float[Array, ""],
+    delta: float | Float[Array, ""],
+    form: MultiplierForm,
+) -> Float[Array, ""]:
+    """Raises alpha while the residual is over budget, lowers it while under (eq. 12).
+
+    `linear` is the paper's -alpha (L - delta); `log` is the official code's -log(alpha) (L - delta),
+    whose pace does not depend on alpha itself.
+    """
+    weight = log_alpha if form == "log" else jnp.exp(log_alpha)
+    return -weight * (jax.lax.stop_gradient(squared) - delta)

@@ -1,0 +1,109 @@
+"""Checkpoints: flat arrays by name, written whole or not at all, and checked when read.
+
+A checkpoint is a folder `step-<n>` that holds `arrays/` (Orbax; no pickle), `meta.json` (where the
+run stands) and `manifest.json` (the SHA-256 of every file). It is written beside its place and
+moved there in one rename, so a kill leaves the one before it untouched.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+from jaxtyping import PyTree
+
+from deflow.core.errors import DeFlowError
+from deflow.core.progress import console
+
+MANIFEST = "manifest.json"
+
+
+def named_leaves(tree: PyTree) -> dict[str, Any]:
+    """The leaves of a tree by their path, with dots between the names."""
+    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
+    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in flat}
+
+
+def save(folder: Path, number: int, arrays: PyTree, meta: dict[str, Any], keep: int) -> Path:
+    """Write checkpoint `number` and drop all but the newest `keep`."""
+    final = folder / f"step-{number:09d}"
+    partial = folder / f".{final.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    named = {name: np.asarray(leaf) for name, leaf in named_leaves(arrays).items()}
+    with ocp.StandardCheckpointer() as checkpointer:
+        checkpointer.save((partial / "arrays").absolute(), named)
+    (partial / "meta.json").write_text(json.dumps(meta, indent=2))
+    (partial / MANIFEST).write_text(json.dumps(_digests(partial), indent=2))
+    _sync(partial)
+    shutil.rmtree(final, ignore_errors=True)
+    os.replace(partial, final)
+    for old in existing(folder)[:-keep] if keep else []:
+        shutil.rmtree(old)
+    return final
+
+
+def existing(folder: Path) -> list[Path]:
+    """Checkpoints in a folder, oldest first."""
+    return sorted(folder.glob("step-*"))
+
+
+def read_meta(checkpoint: Path) -> dict[str, Any]:
+    meta: dict[str, Any] = json.loads((checkpoint / "meta.json").read_text())
+    return meta
+
+
+def load(checkpoint: Path, like: PyTree) -> PyTree:
+    """Read a checkpoint's arrays into the shape of `like` (arrays or `ShapeDtypeStruct`s)."""
+    wanted = named_leaves(like)
+    target = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
+    with ocp.StandardCheckpointer() as checkpointer:
+        arrays = checkpointer.restore((checkpoint / "arrays").absolute(), target)
+    return jax.tree.unflatten(
+        jax.tree.structure(like), [jax.numpy.asarray(arrays[name]) for name in wanted]
+    )
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is wrong with a checkpoint's files, or None where each has the recorded digest."""
+    try:
+        recorded = json.loads((checkpoint / MANIFEST).read_text())
+    except (OSError, ValueError):
+        return f"{MANIFEST} cannot be read"
+    found = _digests(checkpoint)
+    wrong = sorted(name for name in recorded if found.get(name) != recorded[name])
+    return f"{wrong[0]} is missing or was changed" if wrong else None
+
+
+def newest_sound(folder: Path) -> Path:
+    """The newest checkpoint whose files are whole; damaged ones are named and passed over."""
+    for checkpoint in reversed(existing(folder)):
+        problem = damage(checkpoint)
+        if problem is None:
+            return checkpoint
+        console.print(f"[yellow]Checkpoint {checkpoint.name} is damaged ({problem}); "
+                      "using the one before it.")
+    raise DeFlowError(f"There is no usable checkpoint in {folder}: train the run again.")
+
+
+def _digests(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != MANIFEST
+    }
+
+
+def _sync(folder: Path) -> None:
+    """Flush every file to the disk before the rename makes them the checkpoint."""
+    for path in folder.rglob("*"):
+        if path.is_file():
+            with path.open("rb") as file:
+                os.fsync(file.fileno())

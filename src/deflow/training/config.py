@@ -1,0 +1,108 @@
+"""What a training run is: enough to repeat it, saved with it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from deflow.agents.registry import from_settings, settings_of
+from deflow.core.agent import Agent
+from deflow.core.checks import require
+from deflow.core.errors import DeFlowError
+
+Schedule = Literal["joint", "flow-first"]
+
+LOCAL = ("run_dir", "data_dir", "workers", "keep_checkpoints")
+"""Fields that say where and how a run is carried out, not what it computes."""
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The configuration of a family of runs on one task."""
+
+    task: str
+    agent: Agent
+    seeds: tuple[int, ...] = (0,)
+    over: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    steps: int = 1_000_000
+    schedule: Schedule = "joint"
+    share_flow: bool = False
+    flow_from: str | None = None
+    env: str | None = None
+    eval_every: int = 100_000
+    eval_episodes: int = 50
+    eval_seed: int = 0
+    log_every: int = 1000
+    checkpoint_every: int = 100_000
+    chunk: int = 100
+    run_dir: Path | None = None
+    data_dir: Path | None = None
+    workers: int = 0
+    keep_checkpoints: int = 2
+
+    def validate(self) -> None:
+        """Raise `DeFlowError` where a number is out of range or a swept setting cannot vary."""
+        for name in ("steps", "eval_every", "log_every", "checkpoint_every", "chunk"):
+            require(name, getattr(self, name), at_least=1)
+        require("eval_episodes", self.eval_episodes, at_least=0)
+        require("workers", self.workers, at_least=0)
+        require("keep_checkpoints", self.keep_checkpoints, at_least=1)
+        if not self.seeds or len(set(self.seeds)) != len(self.seeds):
+            raise DeFlowError(
+                f"--seeds must name each seed once, but it is {' '.join(map(str, self.seeds))}."
+            )
+        if any(seed < 0 for seed in self.seeds):
+            raise DeFlowError("--seeds must be whole numbers from 0 up.")
+        if self.schedule not in ("joint", "flow-first"):
+            raise DeFlowError(f"--schedule is joint or flow-first, not {self.schedule!r}.")
+        if (self.share_flow or self.flow_from) and self.schedule != "flow-first":
+            raise DeFlowError(
+                "A flow can be shared only with --schedule flow-first, since joint training "
+                "learns each run's flow beside its critic."
+            )
+        numeric = {
+            f.name
+            for f in dataclasses.fields(self.agent)
+            if isinstance(getattr(self.agent, f.name), float)
+        }
+        for name in self.over:
+            if name not in numeric:
+                raise DeFlowError(
+                    f"The setting {name} cannot vary inside a family; those that can are "
+                    f"{', '.join(sorted(numeric))}."
+                )
+        self.agent.validate()
+        for name, values in self.over.items():
+            for value in values:
+                dataclasses.replace(self.agent, **{name: value}).validate()
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain document; `from_json` reads it back."""
+        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        plain["agent"] = {"name": self.agent.name, **settings_of(self.agent)}
+        document: dict[str, Any] = json.loads(json.dumps(plain, default=str))
+        return document
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> TrainConfig:
+        known = {f.name for f in dataclasses.fields(cls)}
+        values = {name: value for name, value in document.items() if name in known}
+        agent = dict(values["agent"])
+        values["agent"] = from_settings(agent.pop("name"), agent)
+        values["seeds"] = tuple(values["seeds"])
+        values["over"] = {name: tuple(grid) for name, grid in values["over"].items()}
+        for name in ("run_dir", "data_dir"):
+            values[name] = Path(values[name]) if values[name] else None
+        return cls(**values)
+
+    def differences(self, other: TrainConfig) -> list[str]:
+        """The names of what the two would compute differently."""
+        mine, theirs = self.to_json(), other.to_json()
+        names = [n for n in mine if n not in (*LOCAL, "agent") and mine[n] != theirs[n]]
+        agents = {**mine["agent"], **theirs["agent"]}
+        return names + [
+            f"agent.{n}" for n in agents if mine["agent"].get(n) != theirs["agent"].get(n)
+        ]

@@ -1,0 +1,62 @@
+"""The learning-curve picture of a run."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from deflow.training.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def score_name(records: Sequence[dict[str, Any]]) -> str:
+    """What the records can be judged by."""
+    return "success" if all(record["success"] is not None for record in records) else "return"
+
+
+def plot_members(axes: Axes, records: Sequence[dict[str, Any]], x: str, label: str) -> None:
+    """Each member's evaluations as a thin line, their mean as a thick one."""
+    score = score_name(records)
+    scale = 100 if score == "success" else 1
+    members: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        members.setdefault(record["member"], []).append(record)
+    lines = [
+        ([r[x] for r in own], [scale * r[score] for r in own]) for own in members.values()
+    ]
+    shortest = min(len(line[0]) for line in lines)
+    mean_x = np.mean([line[0][:shortest] for line in lines], axis=0)
+    mean_y = np.mean([line[1][:shortest] for line in lines], axis=0)
+    (thick,) = axes.plot(mean_x, mean_y, marker="o", markersize=4, linewidth=2, label=label)
+    if len(lines) > 1:
+        for line in lines:
+            axes.plot(*line, color=thick.get_color(), linewidth=0.8, alpha=0.5)
+
+
+def draw_curve(folder: RunFolder) -> None:
+    """Write `curve.png`; a run that was never evaluated has none."""
+    records = folder.read_lines(folder.evaluations)
+    if not records:
+        return
+    from matplotlib.figure import Figure
+
+    config = folder.config()
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    label = f"{config.agent.name}, {config.schedule}, {len(config.seeds)} seed(s)"
+    plot_members(axes, records, "step", label)
+    axes.set_title(config.task)
+    axes.set_xlabel("gradient steps")
+    axes.set_ylabel("success (%)" if score_name(records) == "success" else "return")
+    if score_name(records) == "success":
+        axes.set_ylim(-3, 103)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    partial = folder.path / ".curve.partial.png"
+    figure.savefig(partial, dpi=150)
+    os.replace(partial, folder.path / "curve.png")

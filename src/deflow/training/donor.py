@@ -1,0 +1,46 @@
+"""A flow that another run has trained, for the schedule that trains the flow first."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+
+from deflow.core.agent import State
+from deflow.core.errors import DeFlowError
+from deflow.training import checkpoint
+from deflow.training.run_folder import RunFolder
+from deflow.training.task import Job
+
+
+def load_donor(path: str, job: Job, like: State) -> State:
+    """The first member's state of a finished run on the same data, as a family of one.
+
+    Raises `DeFlowError` where the run is not there, its flow phase is not done, its data are
+    others, or its networks have other sizes.
+    """
+    folder = RunFolder.open(Path(path))
+    recorded = folder.read_json("provenance.json")["dataset"]
+    if recorded["fingerprint"] != job.description["fingerprint"]:
+        raise DeFlowError(
+            f"The flow of {path} was trained on other data ({recorded['name']}): choose a run on "
+            f"{job.dataset.name}."
+        )
+    sound = checkpoint.newest_sound(folder.checkpoints)
+    meta = checkpoint.read_meta(sound)
+    if meta["position"]["phase"] == 0 and not (folder.path / "summary.json").exists():
+        raise DeFlowError(f"The flow of {path} is not finished: `deflow resume {path}` first.")
+    members = len(meta["members"])
+    wider = {
+        "states": jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape[1:]), leaf.dtype), like
+        ),
+        "keys": jax.ShapeDtypeStruct((members, 2), "uint32"),
+    }
+    try:
+        states = checkpoint.load(sound, wider)["states"]
+    except (ValueError, KeyError) as error:
+        raise DeFlowError(
+            f"The networks of {path} have other sizes than this run's: give the same sizes."
+        ) from error
+    return jax.tree.map(lambda leaf: leaf[:1], states)

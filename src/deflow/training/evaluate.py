@@ -1,0 +1,137 @@
+"""Evaluation in the real environment: every episode of every member, in lockstep."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from types import TracebackType
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array
+
+from deflow.core.agent import Agent, State
+from deflow.core.types import Spec
+from deflow.envs.make import EnvSpec
+from deflow.envs.pool import EnvPool
+from deflow.envs.rollout import EpisodeResult, RolloutTimes, rollout
+
+Policy = Literal["policy", "prior"]
+"""The trained policy, or the base flow that it refines."""
+
+MAX_SLOTS = 50
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How one member did over its episodes."""
+
+    episodes: list[EpisodeResult]
+
+    @property
+    def success(self) -> float | None:
+        """Share of episodes whose last step reports success, where the environment reports any."""
+        values = [e.success for e in self.episodes if e.success is not None]
+        return float(np.mean(values)) if values else None
+
+    @property
+    def return_(self) -> float:
+        return float(np.mean([e.return_ for e in self.episodes]))
+
+    @property
+    def length(self) -> float:
+        return float(np.mean([e.length for e in self.episodes]))
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "success": self.success,
+            "return": self.return_,
+            "length": self.length,
+            "episodes": [
+                {name.rstrip("_"): value for name, value in asdict(e).items()}
+                for e in self.episodes
+            ],
+        }
+
+
+@eqx.filter_jit
+def batched_act(
+    agents: Agent,
+    states: State,
+    observations: Array,
+    seed: Array,
+    episodes: Array,
+    steps: Array,
+    spec: Spec,
+    policy: Policy,
+) -> Array:
+    """Actions [members, slots, act] of all members in all their episodes, in one call.
+
+    The noise of an action depends on (seed, episode, step) alone.
+    """
+
+    def draw(agent: Agent, episode: Array, step: Array) -> Any:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), episode), step)
+        return agent.draw_act(key, spec)
+
+    def act(agent: Agent, state: State, observations: Array, episodes: Array, steps: Array) -> Any:
+        noise = jax.vmap(lambda e, t: draw(agent, e, t))(episodes, steps)
+        if policy == "prior":
+            return agent.propose(state, observations, noise)  # type: ignore[attr-defined]
+        return agent.act(state, observations, noise, "evaluate")
+
+    return jax.vmap(act)(agents, states, observations, episodes, steps)
+
+
+class Evaluator:
+    """Keeps the environments of a run between its evaluations. A context manager."""
+
+    def __init__(self, env: EnvSpec, spec: Spec, members: int, episodes: int, workers: int):
+        self.spec, self.members, self.episodes = spec, members, episodes
+        self.slots = min(episodes, max(1, MAX_SLOTS // members))
+        self.env, self.workers = env, workers or (os.cpu_count() or 1)
+        self.pool: EnvPool | None = None
+
+    def __call__(
+        self,
+        agents: Agent,
+        states: State,
+        seed: int,
+        policy: Policy = "policy",
+        on_tick: Callable[[int, int], None] | None = None,
+    ) -> tuple[list[Evaluation], RolloutTimes]:
+        """Every member plays episodes 0, 1, ...; the same for any number of workers."""
+        if self.pool is None:
+            workers = min(self.workers, self.slots * self.members)
+            self.pool = EnvPool(self.env, self.slots * self.members, workers)
+
+        def act(observations: Any, episodes: Any, steps: Any) -> Any:
+            return np.asarray(
+                batched_act(
+                    agents, states, observations, np.uint32(seed), episodes, steps, self.spec, policy
+                )
+            )
+
+        results, times = rollout(
+            self.pool, act, range(self.episodes), seed, members=self.members, on_tick=on_tick
+        )
+        return [Evaluation(episodes) for episodes in results], times
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.close()
+            self.pool = None
+
+    def __enter__(self) -> Evaluator:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()

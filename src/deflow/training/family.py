@@ -1,0 +1,174 @@
+"""A family of runs: seeds and swept settings, stacked on one axis and trained by one program."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, PRNGKeyArray
+
+from deflow.core.agent import Agent, Phase, RowField, State, stack
+from deflow.core.types import Clock, Metrics, Spec
+from deflow.training.device_data import DeviceData
+
+PURPOSES = ("init", "train", "rows")
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a family: its seed and the settings in which it differs from the others."""
+
+    seed: int
+    settings: tuple[tuple[str, float], ...] = ()
+
+    @property
+    def label(self) -> str:
+        return "-".join([f"seed{self.seed}", *(f"{name}{value:g}" for name, value in self.settings)])
+
+    def key(self, purpose: str) -> PRNGKeyArray:
+        """One key per run, split by purpose."""
+        return jax.random.fold_in(jax.random.key(self.seed), PURPOSES.index(purpose))
+
+
+def members_of(seeds: Sequence[int], over: Mapping[str, Sequence[float]]) -> list[Member]:
+    """Every seed with every combination of the swept settings."""
+    grid = itertools.product(*([(name, value) for value in over[name]] for name in over))
+    return [Member(seed, settings) for settings in grid for seed in seeds]
+
+
+class Family(eqx.Module):
+    """Stacked agents and keys: every numeric setting has one value per member."""
+
+    agents: Agent
+    train_keys: PRNGKeyArray
+    row_keys: PRNGKeyArray
+    members: tuple[Member, ...] = eqx.field(static=True)
+
+    @classmethod
+    def build(cls, agent: Agent, members: Sequence[Member]) -> Family:
+        def settings(member: Member) -> Agent:
+            varied = eqx.tree_at(
+                lambda a: [getattr(a, name) for name, _ in member.settings],
+                agent,
+                [value for _, value in member.settings],
+            )
+            return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), varied)
+
+        keys = {p: jnp.stack([m.key(p) for m in members]) for p in PURPOSES}
+        agents = stack([settings(member) for member in members])
+        return cls(agents, keys["train"], keys["rows"], tuple(members))
+
+    def init(self, spec: Spec) -> State:
+        keys = jnp.stack([member.key("init") for member in self.members])
+        return _init(self.agents, keys, spec)
+
+    def first(self) -> Family:
+        """The family of its first member alone."""
+        one = jax.tree.map(lambda leaf: leaf[:1], (self.agents, self.train_keys, self.row_keys))
+        return Family(*one, self.members[:1])
+
+
+@partial(jax.jit, static_argnums=2)
+def _init(agents: Agent, keys: PRNGKeyArray, spec: Spec) -> State:
+    return jax.vmap(lambda agent, key: agent.init(key, spec))(agents, keys)
+
+
+@eqx.filter_jit
+def run_chunk(
+    family: Family,
+    states: State,
+    data: DeviceData,
+    fields: dict[str, Array],
+    start: Array,
+    phase: Phase,
+    phase_index: int,
+    length: int,
+) -> tuple[State, Metrics]:
+    """`length` updates of every member, from step `start` of the phase.
+
+    One compiled `scan` over steps of a `vmap` over members. Row fields have a leading axis of
+    members, or of 1 where all share them. Metrics come back as [length, members]. The draws of a
+    step depend only on the member's key, the phase and the step: a resumed run repeats them.
+    """
+
+    def step_family(states: State, step: Array) -> tuple[State, Metrics]:
+        clock = Clock(step, phase_index)
+
+        def step_member(
+            agent: Agent, state: State, key: PRNGKeyArray, fields: dict[str, Array]
+        ) -> tuple[State, Metrics]:
+            key = jax.random.fold_in(jax.random.fold_in(key, phase_index), step)
+            batch_key, noise_key = jax.random.split(key)
+            batch = data.sample(batch_key, phase.batch_size, fields)
+            return phase.update(agent, state, batch, phase.draw(agent, noise_key), clock)
+
+        return over_members(step_member, fields)(family.agents, states, family.train_keys)
+
+    return jax.lax.scan(step_family, states, start + jnp.arange(length))
+
+
+def over_members(function: Any, fields: dict[str, Array]) -> Any:
+    """`vmap` over the family; fields with a leading axis of 1 are shared by all members."""
+    shared = all(column.shape[0] == 1 for column in fields.values())
+
+    def mapped(agents: Agent, states: State, keys: PRNGKeyArray) -> Any:
+        if shared:
+            one = {name: column[0] for name, column in fields.items()}
+            return jax.vmap(lambda a, s, k: function(a, s, k, one))(agents, states, keys)
+        return jax.vmap(function)(agents, states, keys, fields)
+
+    return mapped
+
+
+@eqx.filter_jit
+def _row_block(
+    family: Family, states: State, observations: Array, block: Array, field: RowField
+) -> Array:
+    def compute(agent: Agent, state: State, key: PRNGKeyArray) -> Array:
+        noise = field.draw(agent, jax.random.fold_in(key, block), observations.shape[0])
+        return field.compute(agent, state, observations, noise)
+
+    return jax.vmap(compute)(family.agents, states, family.row_keys)
+
+
+def compute_rows(
+    family: Family, states: State, data: DeviceData, field: RowField, block_size: int = 8192
+) -> Array:
+    """A phase's row field for the whole dataset, [members, rows, ...], block by block.
+
+    The draws depend on the member's row key and the block alone, so that a resumed run computes
+    the same column again instead of keeping it on disk.
+    """
+    rows = data.observations.shape[0]
+    padding = -rows % block_size
+    observations = jnp.pad(data.observations, ((0, padding), (0, 0)))
+    blocks = [
+        _row_block(family, states, observations[i : i + block_size], jnp.asarray(i), field)
+        for i in range(0, rows, block_size)
+    ]
+    return jnp.concatenate(blocks, axis=1)[:, :rows]
+
+
+@jax.jit
+def finite_members(states: State) -> Bool[Array, " members"]:
+    """Which members hold finite numbers alone."""
+    checks = [
+        jnp.isfinite(leaf).reshape(leaf.shape[0], -1).all(1)
+        for leaf in jax.tree.leaves(states)
+        if jnp.issubdtype(leaf.dtype, jnp.inexact)
+    ]
+    return jnp.stack(checks).all(0)
+
+
+@jax.jit
+def choose(mask: Bool[Array, " members"], yes: State, no: State) -> State:
+    """Member by member: `yes` where the mask holds, `no` elsewhere."""
+    return jax.tree.map(
+        lambda a, b: jnp.where(mask.reshape(-1, *[1] * (a.ndim - 1)), a, b), yes, no
+    )

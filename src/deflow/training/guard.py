@@ -1,0 +1,108 @@
+"""Members whose loss stops being finite are frozen at their last good state; the others go on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+
+import jax.numpy as jnp
+import numpy as np
+
+from deflow.core.agent import State
+from deflow.core.errors import DeFlowError
+from deflow.core.types import Metrics
+from deflow.training.family import Member, choose, finite_members
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """A member that diverged: where, and in which term."""
+
+    member: str
+    phase: str
+    step: int
+    term: str
+
+    def sentence(self) -> str:
+        return (
+            f"{self.member} is frozen at {self.phase} step {self.step}, its last good state: "
+            f"{self.term} stopped being finite."
+        )
+
+    def json(self) -> dict[str, object]:
+        return asdict(self)
+
+
+def first_bad_step(metrics: Metrics, member: int) -> tuple[int, str] | None:
+    """The first step of a chunk at which a loss of this member is not finite, and which loss."""
+    bad = {
+        name: int(np.argmin(finite))
+        for name, values in metrics.items()
+        if name.endswith("loss")
+        and not (finite := np.isfinite(np.asarray(values)[:, member])).all()
+    }
+    if not bad:
+        return None
+    term = min(bad, key=lambda name: bad[name])
+    return bad[term], term
+
+
+class Guard:
+    """Watches a family, chunk by chunk.
+
+    Nothing is added to the training step: where a chunk went wrong, it is run again from its
+    beginning up to the last step that was good, which is cheap because it is rare.
+    """
+
+    def __init__(self, members: tuple[Member, ...], frozen: tuple[Frozen, ...] = ()):
+        self.members = members
+        self.frozen = list(frozen)
+
+    @property
+    def alive(self) -> np.ndarray:
+        gone = {entry.member for entry in self.frozen}
+        return np.array([member.label not in gone for member in self.members])
+
+    def check(
+        self,
+        before: State,
+        after: State,
+        metrics: Metrics,
+        phase: str,
+        start: int,
+        replay: Callable[[int], State],
+    ) -> tuple[State, list[Frozen]]:
+        """The state to go on from, and who was frozen just now.
+
+        `replay(n)` runs the chunk again for n steps. Raises `DeFlowError` if no member is left.
+        """
+        alive = self.alive
+        good = np.asarray(finite_members(after))
+        length = len(next(iter(metrics.values())))
+        news = []
+        for index in np.flatnonzero(alive):
+            found = first_bad_step(metrics, int(index))
+            if found is None and good[index]:
+                continue
+            steps, term = found or (length, "a parameter")
+            state = before
+            while steps > 0:
+                state = replay(steps)
+                if np.asarray(finite_members(state))[index]:
+                    break
+                steps -= 1
+            else:
+                state = before
+            mask = jnp.arange(len(self.members)) == index
+            before = choose(mask, state, before)
+            news.append(Frozen(self.members[index].label, phase, start + steps, term))
+        self.frozen += news
+        if not self.alive.any():
+            last = self.frozen[-1].sentence()
+            raise DeFlowError(
+                f"No member of the run is left to train. {last} A smaller learning_rate, or data "
+                "with smaller rewards, may help."
+            )
+        if self.alive.all():
+            return after, news
+        return choose(jnp.asarray(self.alive), after, before), news

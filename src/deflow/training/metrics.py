@@ -1,0 +1,58 @@
+"""What a run measures, as JSON lines and as TensorBoard events."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from deflow.core.types import Metrics
+from deflow.training.family import Member
+from deflow.training.run_folder import RunFolder
+
+
+def combine(chunks: list[Metrics]) -> dict[str, np.ndarray]:
+    """One value a member for an interval: extremes for minima and maxima, the mean of the rest."""
+    combined = {}
+    for name in chunks[0]:
+        values = np.concatenate([np.asarray(chunk[name]) for chunk in chunks])
+        reduce = {"_min": np.min, "_max": np.max}.get(name[-4:], np.mean)
+        combined[name] = reduce(values, axis=0)
+    return combined
+
+
+class MetricsLog:
+    """Writes every member's metrics to the run folder and to event files."""
+
+    def __init__(self, folder: RunFolder, members: tuple[Member, ...], purge_step: int):
+        from tensorboardX import SummaryWriter
+
+        self.folder, self.members = folder, members
+        self.writers = [
+            SummaryWriter(
+                str(folder.path / "tensorboard" / member.label), purge_step=purge_step or None
+            )
+            for member in members
+        ]
+
+    def write(self, where: dict[str, Any], values: dict[str, np.ndarray], alive: np.ndarray) -> None:
+        """`values` holds an array over members for each name; frozen members are left out."""
+        records = []
+        for index in np.flatnonzero(alive):
+            own = {name: float(column[index]) for name, column in values.items()}
+            records.append({**where, "member": self.members[index].label, **own})
+            for name, value in own.items():
+                self.writers[index].add_scalar(name, value, where["total_step"])
+        self.folder.append(self.folder.metrics, records)
+
+    def write_evaluation(self, records: list[dict[str, Any]]) -> None:
+        self.folder.append(self.folder.evaluations, records)
+        for writer, record in zip(self.writers, records, strict=True):
+            for name in ("success", "return", "length"):
+                if record[name] is not None:
+                    writer.add_scalar(f"evaluation/{name}", record[name], record["total_step"])
+            writer.flush()
+
+    def close(self) -> None:
+        for writer in self.writers:
+            writer.close()

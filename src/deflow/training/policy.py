@@ -1,0 +1,95 @@
+"""A trained policy as a function from observations to actions."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from deflow.core.agent import Agent, State
+from deflow.core.errors import DeFlowError
+from deflow.core.types import Spec
+from deflow.training import checkpoint
+from deflow.training.config import TrainConfig
+from deflow.training.evaluate import Policy as PolicyKind
+from deflow.training.evaluate import batched_act
+from deflow.training.family import Family, members_of
+from deflow.training.run_folder import RunFolder
+
+
+class Policy:
+    """`policy(observation) -> action`, numpy in and out.
+
+    One observation [obs] gives one action [act]; a batch [n, obs] gives [n, act]. Each call draws
+    fresh noise, from a seed: the same calls in the same order give the same actions.
+    """
+
+    def __init__(self, agents: Agent, states: State, spec: Spec, seed: int, kind: PolicyKind):
+        self.agents, self.states, self.spec = agents, states, spec
+        self.seed, self.kind, self.calls = seed, kind, 0
+
+    def __call__(self, observation: ArrayLike) -> NDArray[np.float32]:
+        batch = np.asarray(observation, np.float32)
+        if batch.ndim not in (1, 2) or batch.shape[-1] != self.spec.observation_dim:
+            raise DeFlowError(
+                f"The policy takes observations of {self.spec.observation_dim} numbers, one or a "
+                f"batch of them, but was given an array of shape {batch.shape}."
+            )
+        rows = np.atleast_2d(batch)
+        actions = batched_act(
+            self.agents,
+            self.states,
+            rows[None],
+            np.uint32(self.seed),
+            np.arange(len(rows))[None],
+            np.full((1, len(rows)), self.calls),
+            self.spec,
+            self.kind,
+        )
+        self.calls += 1
+        action = np.asarray(actions)[0]
+        return action[0] if batch.ndim == 1 else action
+
+
+def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, dict[str, Any]]:
+    """A run's members and their newest sound states; the meta says where they stand."""
+    config = folder.config()
+    spec = Spec(**{**folder.read_json("spec.json"), "total_steps": config.steps})
+    family = Family.build(config.agent, members_of(config.seeds, config.over))
+    sound = checkpoint.newest_sound(folder.checkpoints)
+    shapes = jax.eval_shape(lambda: {"states": family.init(spec), "keys": _key_data(family)})
+    return config, family, checkpoint.load(sound, shapes)["states"], spec, checkpoint.read_meta(sound)
+
+
+def load_policy(
+    run_dir: str | Path, seed: int | None = None, *, kind: PolicyKind = "policy", noise_seed: int = 0
+) -> Policy:
+    """The policy of one member of a run.
+
+    Args:
+        run_dir: the run's folder.
+        seed: which of its seeds; may be left out where there is one.
+        kind: `policy`, or `prior` for the base flow alone.
+        noise_seed: where the policy's own draws begin.
+
+    Raises:
+        DeFlowError: no such run or seed, or no usable checkpoint.
+    """
+    _, family, states, spec, _ = load_family(RunFolder.open(Path(run_dir)))
+    seeds = [member.seed for member in family.members]
+    wanted = seeds[0] if seed is None and len(seeds) == 1 else seed
+    if wanted not in seeds:
+        raise DeFlowError(
+            f"{run_dir} holds the seeds {', '.join(map(str, sorted(set(seeds))))}: name one with "
+            f"seed=..., not {seed}."
+        )
+    index = seeds.index(wanted)
+    agents, state = jax.tree.map(lambda leaf: leaf[index : index + 1], (family.agents, states))
+    return Policy(agents, state, spec, noise_seed, kind)
+
+
+def _key_data(family: Family) -> jax.Array:
+    return jax.random.key_data(family.train_keys)

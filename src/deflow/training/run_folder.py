@@ -1,0 +1,150 @@
+"""A run's folder: configuration, machine, metrics, evaluations, checkpoints, the curve."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from deflow.core.errors import DeFlowError
+from deflow.core.types import Spec
+from deflow.training.config import TrainConfig
+
+PACKAGES = ("deflow-rl", "jax", "equinox", "optax", "orbax-checkpoint", "gymnasium", "ogbench",
+            "mujoco", "numpy")
+
+
+class RunFolder:
+    """Paths and files of one run. Whole files are written atomically, lines are appended."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+        self.metrics = path / "metrics.jsonl"
+        self.evaluations = path / "evaluations.jsonl"
+
+    @classmethod
+    def create(
+        cls, path: Path, config: TrainConfig, dataset: dict[str, Any], spec: Spec
+    ) -> RunFolder:
+        """A new folder. One that holds a run already is refused, and nothing is written."""
+        folder = cls(path)
+        if folder.exists():
+            different = config.differences(folder.config())
+            if different:
+                raise DeFlowError(
+                    f"{path} belongs to another configuration (it differs in "
+                    f"{', '.join(different)}): choose another --run-dir."
+                )
+            raise DeFlowError(
+                f"{path} holds this very run already: go on with `deflow resume {path}`, or choose "
+                "another --run-dir."
+            )
+        if path.exists() and (not path.is_dir() or any(path.iterdir())):
+            raise DeFlowError(f"{path} exists and is not a run folder: choose another --run-dir.")
+        try:
+            folder.checkpoints.mkdir(parents=True)
+        except OSError as error:
+            raise DeFlowError(
+                f"The run folder {path} cannot be written ({error.strerror}): choose another "
+                "--run-dir."
+            ) from error
+        folder.write_json("provenance.json", provenance(dataset))
+        folder.write_json("spec.json", asdict(spec))
+        folder.write_json("config.json", config.to_json())
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> RunFolder:
+        """A folder that holds a run; anything else is refused."""
+        folder = cls(path)
+        if not folder.exists():
+            raise DeFlowError(f"{path} is not a run folder (it has no config.json).")
+        return folder
+
+    def exists(self) -> bool:
+        return (self.path / "config.json").is_file()
+
+    def config(self) -> TrainConfig:
+        try:
+            document = json.loads((self.path / "config.json").read_text())
+        except ValueError as error:
+            raise DeFlowError(f"{self.path / 'config.json'} cannot be read: {error}.") from error
+        return TrainConfig.from_json(document)
+
+    def read_json(self, name: str) -> dict[str, Any]:
+        document: dict[str, Any] = json.loads((self.path / name).read_text())
+        return document
+
+    def write_json(self, name: str, document: dict[str, Any]) -> None:
+        partial = self.path / f".{name}.partial"
+        partial.write_text(json.dumps(document, indent=2) + "\n")
+        os.replace(partial, self.path / name)
+
+    def append(self, file: Path, records: list[dict[str, Any]]) -> None:
+        """Add one line a record."""
+        with file.open("a") as lines:
+            lines.writelines(json.dumps(record) + "\n" for record in records)
+            lines.flush()
+            os.fsync(lines.fileno())
+
+    def read_lines(self, file: Path) -> list[dict[str, Any]]:
+        """The records of a file; a last line that a kill cut short is left out."""
+        if not file.exists():
+            return []
+        records = []
+        for line in file.read_text().splitlines():
+            try:
+                records.append(json.loads(line))
+            except ValueError:
+                break
+        return records
+
+    def rewind(self, total_step: int) -> None:
+        """Forget what was logged after a checkpoint, so that a resumed run logs it once."""
+        for file in (self.metrics, self.evaluations):
+            kept = [r for r in self.read_lines(file) if r["total_step"] <= total_step]
+            partial = file.with_name(f".{file.name}.partial")
+            partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
+            os.replace(partial, file)
+
+
+def provenance(dataset: dict[str, Any]) -> dict[str, Any]:
+    """What a reader needs to judge or repeat a result: command, versions, machine, data."""
+    import jax
+
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except ImportError:
+            versions[package] = "not installed"
+    return {
+        "command": " ".join(["deflow", *sys.argv[1:]]),
+        "started": datetime.now(UTC).isoformat(timespec="seconds"),
+        "python": platform.python_version(),
+        "versions": versions,
+        "machine": {
+            "system": platform.platform(),
+            "processor": _processor(),
+            "cpus": os.cpu_count(),
+            "devices": [str(device) for device in jax.devices()],
+        },
+        "dataset": dataset,
+    }
+
+
+def _processor() -> str:
+    """The processor's name, where the system tells it."""
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor()

@@ -1,0 +1,59 @@
+"""Train a family of runs, or go on with one, from its configuration to its folder."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+from deflow.core.errors import DeFlowError
+from deflow.data.dataset import Dataset
+from deflow.training.config import TrainConfig
+from deflow.training.run_folder import RunFolder
+from deflow.training.task import prepare
+from deflow.training.trainer import Trainer
+
+
+def train(config: TrainConfig, dataset: Dataset | None = None) -> RunFolder:
+    """Train a family of runs; returns its folder.
+
+    `dataset` stands in for the task's own data (then `config.env` names the environment to be
+    judged in). Raises `DeFlowError` before anything is written where something is wrong.
+    """
+    config.validate()
+    job = prepare(config, dataset)
+    path = config.run_dir or _default_run_dir(config)
+    folder = RunFolder.create(path, config, job.description, job.spec)
+    Trainer(config, job, folder).run()
+    return folder
+
+
+def resume(
+    path: Path,
+    dataset: Dataset | None = None,
+    data_dir: Path | None = None,
+    workers: int | None = None,
+) -> RunFolder:
+    """Go on with a run from its newest sound checkpoint, as if it had never stopped."""
+    folder = RunFolder.open(path)
+    config = folder.config()
+    config = replace(
+        config,
+        data_dir=data_dir or config.data_dir,
+        workers=config.workers if workers is None else workers,
+    )
+    job = prepare(config, dataset)
+    recorded = folder.read_json("provenance.json")["dataset"]
+    if recorded["fingerprint"] != job.description["fingerprint"]:
+        raise DeFlowError(
+            f"{path} was trained on other data than {job.dataset.name} holds now "
+            f"({recorded['transitions']} transitions then, {job.description['transitions']} now): "
+            "give the original with --data-dir."
+        )
+    Trainer(config, job, folder).run(resume=True)
+    return folder
+
+
+def _default_run_dir(config: TrainConfig) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    return Path("runs") / f"{config.task}-{config.agent.name}-{config.schedule}-{stamp}"
