@@ -114,7 +114,9 @@ class DeFlow(Agent):
     prior_steps: int = eqx.field(static=True, default=0)
     """Flow-first: gradient steps of the flow; 0 takes as many as the policy."""
     hidden: tuple[int, ...] = eqx.field(static=True, default=(512, 512, 512, 512))
-    """Widths of every network's hidden layers."""
+    """Widths of the critics' hidden layers, and of the actors' unless `actor_hidden` is given."""
+    actor_hidden: tuple[int, ...] = eqx.field(static=True, default=())
+    """Widths of the flow's and the refinement's hidden layers, where they differ."""
     critic_layer_norm: bool = eqx.field(static=True, default=True)
     """LayerNorm in the critics."""
     actor_layer_norm: bool = eqx.field(static=True, default=False)
@@ -129,16 +131,16 @@ class DeFlow(Agent):
         for name in ("batch_size", "integration_steps", "proposals"):
             require(name, getattr(self, name), at_least=1)
         require("prior_steps", self.prior_steps, at_least=0)
-        for width in self.hidden:
+        for width in (*self.hidden, *self.actor_hidden):
             require("hidden", width, at_least=1)
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> DeFlowState:
         keys = jax.random.split(key, 3)
         obs, act = spec.observation_dim, spec.action_dim
-        actor = {"layer_norm": self.actor_layer_norm}
-        flow = VectorField(obs, act, self.hidden, **actor, key=keys[0])
+        widths, norm = self.actor_hidden or self.hidden, self.actor_layer_norm
+        flow = VectorField(obs, act, widths, layer_norm=norm, key=keys[0])
         critic = Critic(obs, act, self.hidden, layer_norm=self.critic_layer_norm, key=keys[1])
-        refinement = Refinement(obs, act, self.hidden, **actor, key=keys[2])
+        refinement = Refinement(obs, act, widths, layer_norm=norm, key=keys[2])
         log_alpha = jnp.asarray(self.log_alpha_init, jnp.float32)
         return DeFlowState(
             flow=Learner.create(flow, self._adam),

@@ -12,7 +12,7 @@ import numpy as np
 
 from deflow.data.names import family
 from deflow.data.recipes import Episode, Recipe, Rows, seed_episode
-from deflow.data.simulator import make_env
+from deflow.data.simulator import Pristine, make_env
 
 _STACKING = {
     "cube-single": (0.0, 0.0),
@@ -47,10 +47,12 @@ class ManipCollector:
         )
         self._world = cast(Any, self._env.unwrapped)
         # The first reset compiles the model and, unlike every later one, does not reset the physics
-        # after it; without this one an episode would depend on whether it came first.
-        self._env.reset()
+        # after it: without this one an episode would depend on whether it came first.
+        self._env.reset(seed=0)
+        self._pristine = Pristine(self._world)
 
     def collect(self, seed: np.random.SeedSequence) -> Episode | None:
+        self._pristine.restore()
         rng = seed_episode(self._env, seed)
         stacking, noise = rng.uniform(*self._stacking), rng.uniform(0.0, _NOISE)
         oracles = self._make_oracles()

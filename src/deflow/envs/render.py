@@ -40,7 +40,8 @@ def rendering_backend() -> str | None:
     broken OpenGL can abort the process; it takes about a second.
     """
     usual = ("cgl",) if sys.platform == "darwin" else ("egl", "osmesa")
-    for name in dict.fromkeys((os.environ.get("MUJOCO_GL", ""), *usual)):
+    choices: tuple[str, ...] = (os.environ.get("MUJOCO_GL", ""), *usual)
+    for name in dict.fromkeys(choices):
         if name and _draws(name):
             return name
     return None
@@ -66,8 +67,8 @@ def record_episode(
 ) -> NDArray[np.uint8]:
     """Frames [T, height, width, 3] of one episode: the first, each `every`-th step's, and the last.
 
-    `act` is called as by `rollout`, with one member and one slot; seed and episode mean the same, so
-    this is the episode that was evaluated. Raises `DeFlowError` where drawing does not work.
+    `act` is called as by `rollout`, with one member and one slot; seed and episode mean the same,
+    so this is the episode that was evaluated. Raises `DeFlowError` where drawing does not work.
     """
     return np.stack(list(_frames(spec, act, seed, episode, every)))
 

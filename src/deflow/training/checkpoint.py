@@ -21,14 +21,9 @@ from jaxtyping import PyTree
 
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
+from deflow.core.trees import named_leaves
 
 MANIFEST = "manifest.json"
-
-
-def named_leaves(tree: PyTree) -> dict[str, Any]:
-    """The leaves of a tree by their path, with dots between the names."""
-    flat, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {jax.tree_util.keystr(path, simple=True, separator="."): leaf for path, leaf in flat}
 
 
 def save(folder: Path, number: int, arrays: PyTree, meta: dict[str, Any], keep: int) -> Path:
