@@ -75,7 +75,7 @@ class Doctor:
             task = progress.add_task("looking", total=len(checks), note="")
             for name, check in checks.items():
                 progress.update(task, note=name)
-                findings += check()
+                findings += _looked(name, check)
                 progress.advance(task)
         missing = [f.name for f in findings if f.group == "versions" and not f.good]
         if self.json:
@@ -84,6 +84,13 @@ class Doctor:
         else:
             _print(findings)
         return 1 if missing else 0
+
+
+def _looked(group: str, check: Callable[[], list[Finding]]) -> list[Finding]:
+    try:
+        return check()
+    except ImportError as error:
+        return [Finding(group, "look", f"not possible: {error}", False, "see the versions above")]
 
 
 def versions() -> list[Finding]:
@@ -111,11 +118,11 @@ def devices() -> list[Finding]:
         kinds = [f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices()]
         idle_gpu = jax.default_backend() == "cpu" and shutil.which("nvidia-smi") is not None
         hint = "an NVIDIA GPU is unused; pip install 'deflow-rl[cuda]'" if idle_gpu else ""
-        computing = Finding("devices", "jax", ", ".join(kinds), not idle_gpu, hint)
+        computing = Finding("devices", "computing", ", ".join(kinds), not idle_gpu, hint)
     except (ImportError, RuntimeError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         hint = "install JAX for this machine, or set JAX_PLATFORMS=cpu"
-        computing = Finding("devices", "jax", f"none: {reason}", False, hint)
+        computing = Finding("devices", "computing", f"none: {reason}", False, hint)
     affinity = getattr(os, "sched_getaffinity", None)
     usable = len(affinity(0)) if affinity else os.cpu_count() or 1
     return [
@@ -189,7 +196,8 @@ def network() -> list[Finding]:
     asking.join(NETWORK_SECONDS)
     reached = bool(answers and answers[0])
     hint = "" if reached else "sets cannot be fetched here, but made: deflow data generate"
-    return [Finding("network", OFFICIAL, "yes" if reached else "no", reached, hint)]
+    value = f"{OFFICIAL} {'answers' if reached else 'does not answer'}"
+    return [Finding("network", "OGBench", value, reached, hint)]
 
 
 def _can_be_written(folder: Path) -> bool:
@@ -211,15 +219,17 @@ def _print(findings: list[Finding]) -> None:
 
     table = Table(show_header=False)
     for _ in range(3):
-        table.add_column(overflow="fold")
+        table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     group = ""
     for finding in findings:
-        if group and finding.group != group:
+        begins = finding.group != group
+        if group and begins:
             table.add_section()
         mark = "[green]✓[/]" if finding.good else "[yellow]![/]"
         text = escape(finding.value)
         if finding.hint:
             text += f"\n[dim]{escape(finding.hint)}[/]"
-        table.add_row(mark, finding.name, text)
+        table.add_row(finding.group if begins else "", mark, finding.name, text)
         group = finding.group
     Console().print(table)
