@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -138,20 +138,27 @@ def _row_block(
 
 
 def compute_rows(
-    family: Family, states: State, data: DeviceData, field: RowField, block_size: int = 8192
+    family: Family,
+    states: State,
+    data: DeviceData,
+    field: RowField,
+    *,
+    block_size: int = 2048,
+    on_block: Callable[[int, int], None] = lambda done, total: None,
 ) -> Array:
     """A phase's row field for the whole dataset, [members, rows, ...], block by block.
 
     The draws depend on the member's row key and the block alone, so that a resumed run computes
-    the same column again instead of keeping it on disk.
+    the same column again instead of keeping it on disk. `on_block(done, total)` counts rows.
     """
     rows = data.observations.shape[0]
     padding = -rows % block_size
     observations = jnp.pad(data.observations, ((0, padding), (0, 0)))
-    blocks = [
-        _row_block(family, states, observations[i : i + block_size], jnp.asarray(i), field)
-        for i in range(0, rows, block_size)
-    ]
+    blocks = []
+    for i in range(0, rows, block_size):
+        block = _row_block(family, states, observations[i : i + block_size], jnp.asarray(i), field)
+        blocks.append(jax.block_until_ready(block))
+        on_block(min(i + block_size, rows), rows)
     return jnp.concatenate(blocks, axis=1)[:, :rows]
 
 

@@ -174,11 +174,20 @@ class Trainer:
         one_serves_all = phase.graft and (self.config.share_flow or self.config.flow_from)
         family = self.family.first() if one_serves_all else self.family
         states = jax.tree.map(lambda leaf: leaf[: len(family.members)], states)
-        return {
-            field.name: compute_rows(family, states, self.data, field)
-            for field in phase.leaves
-            if field.name in wanted
-        }
+        columns = {}
+        for field in phase.leaves:
+            if field.name in wanted:
+                bar = self.bar.add_task(field.name, total=None, note="")
+                columns[field.name] = compute_rows(
+                    family,
+                    states,
+                    self.data,
+                    field,
+                    on_block=lambda done, rows, bar=bar: self.bar.update(
+                        bar, completed=done, total=rows
+                    ),
+                )
+        return columns
 
     # Between the chunks ----------------------------------------------------------------------
 

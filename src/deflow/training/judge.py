@@ -1,0 +1,102 @@
+"""Evaluating a finished or unfinished run anew, and filming one of its episodes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from numpy.typing import NDArray
+
+from deflow.core.errors import DeFlowError
+from deflow.core.progress import progress_bar
+from deflow.data.names import parse_task
+from deflow.envs.make import EnvSpec
+from deflow.envs.pictures import save_strip, save_video
+from deflow.envs.render import record_episode
+from deflow.envs.rollout import Act, RolloutTimes
+from deflow.training.config import TrainConfig
+from deflow.training.evaluate import Evaluation, Evaluator, Policy, batched_act
+from deflow.training.policy import load_family
+from deflow.training.run_folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What an evaluation found, member by member."""
+
+    folder: RunFolder
+    policy: Policy
+    seed: int
+    position: dict[str, Any]
+    members: list[str]
+    results: list[Evaluation]
+    times: RolloutTimes
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "run_dir": str(self.folder.path),
+            "policy": self.policy,
+            "evaluation_seed": self.seed,
+            "position": self.position,
+            "members": [
+                {"member": member, **result.json()}
+                for member, result in zip(self.members, self.results, strict=True)
+            ],
+            "seconds": self.times.total,
+        }
+
+
+def env_of(config: TrainConfig) -> EnvSpec:
+    """The environment that a run is judged in; raises `DeFlowError` where it names none."""
+    if config.env:
+        return EnvSpec.parse(config.env)
+    try:
+        return EnvSpec(parse_task(config.task).env_id)
+    except DeFlowError as error:
+        raise DeFlowError(
+            f"The run on {config.task!r} names no environment to evaluate in: train it with "
+            "--env module:make."
+        ) from error
+
+
+def judge(
+    folder: RunFolder, *, episodes: int, seed: int = 0, workers: int = 0, policy: Policy = "policy"
+) -> Judgement:
+    """Play `episodes` episodes with every member of a run; nothing in the folder changes."""
+    config, family, states, spec, meta = load_family(folder)
+    members = [member.label for member in family.members]
+    with (
+        progress_bar(transient=True) as bar,
+        Evaluator(env_of(config), spec, len(members), episodes, workers) as evaluator,
+    ):
+        task = bar.add_task(f"evaluate {policy}", total=episodes * len(members), note="")
+        results, times = evaluator(
+            family.agents,
+            states,
+            seed,
+            policy,
+            on_tick=lambda done, total: bar.update(task, completed=done),
+        )
+    return Judgement(folder, policy, seed, meta["position"], members, results, times)
+
+
+def film(
+    folder: RunFolder, path: Path, *, episode: int = 0, seed: int = 0, member: int = 0, every: int = 2
+) -> Path:
+    """One episode of one member as a .gif or .mp4, or as a strip of frames (.png)."""
+    config, family, states, spec, _ = load_family(folder)
+    agents, state = jax.tree.map(lambda leaf: leaf[member : member + 1], (family.agents, states))
+
+    def act(observations: Any, episodes: Any, steps: Any) -> NDArray[np.float32]:
+        where = (observations, np.uint32(seed), episodes, steps)
+        return np.asarray(batched_act(agents, state, *where, spec, "policy"))
+
+    frames = record_episode(env_of(config), act, seed, episode, every)
+    if path.suffix == ".png":
+        save_strip(frames, path)
+    else:
+        save_video(frames, path, fps=15)
+    return path
