@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from deflow.cli import doctor
+from deflow.cli.doctor import Doctor, Finding
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "NETWORK_SECONDS", 0.01)
+
+
+def test_the_document_covers_every_group(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    for name in ("some-play-v0", "some-play-v0-val", "half-play-v0"):
+        (tmp_path / f"{name}.npz").touch()
+    assert Doctor(data_dir=tmp_path, json=True).run() == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["missing"] == []
+    found = {(f["group"], f["name"]): f for f in document["findings"]}
+    assert {group for group, _ in found} == {"versions", "devices", "rendering", "data", "network"}
+    assert found["data", "sets"]["value"] == "some-play-v0"
+    assert found["data", "writable"]["good"]
+    assert found["devices", "computing"]["value"].startswith("cpu:0")
+    assert all(f["good"] or f["hint"] for f in found.values())
+
+
+def test_the_screen_is_one_screen(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert Doctor(data_dir=tmp_path).run() == 0
+    screen = capsys.readouterr().out
+    assert len(screen.splitlines()) <= 40
+    assert "deflow data generate" in screen
+
+
+def test_a_missing_package_is_an_error(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "NEEDED", ("numpy", "no-such-package"))
+    assert Doctor(data_dir=tmp_path, json=True).run() == 1
+    assert json.loads(capsys.readouterr().out)["missing"] == ["no-such-package"]
+
+
+def test_a_look_that_cannot_be_taken_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> list[Finding]:
+        raise ImportError("no module named x")
+
+    (finding,) = doctor._looked("rendering", broken)
+    assert not finding.good
+    assert "no module named x" in finding.value
+
+
+def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    found = {f.name: f for f in doctor.data(tmp_path / "file" / "below")}
+    assert not found["writable"].good
+    assert not (tmp_path / "new").exists()
+    assert {f.name: f for f in doctor.data(tmp_path / "new")}["writable"].good
+    assert not (tmp_path / "new").exists(), "looking makes nothing"
