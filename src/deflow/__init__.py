@@ -32,7 +32,16 @@ _HOMES = {
     "train": "deflow.api",
 }
 
-__all__ = [*_HOMES, "__version__"]
+__all__ = [
+    "Dataset",
+    "DeFlow",
+    "DeFlowError",
+    "Policy",
+    "__version__",
+    "load_policy",
+    "resume",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -20,8 +20,8 @@ import numpy as np
 
 from deflow.agents.deflow import DeFlow, DeFlowState, FlowNoise, JointNoise
 from deflow.core.errors import DeFlowError
-from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.core.trees import named_leaves, path_name
+from deflow.core.types import Batch, Clock, Metrics, Spec
 
 RELATIVE, FLOOR = 1e-4, 1e-6
 """Losses, gradients and metrics agree to this share of the reference, with this absolute floor."""
@@ -67,7 +67,7 @@ def check(path: str | Path) -> list[Comparison]:
         losses, gradients = losses_and_gradients(agent, state, batch, noise)
         found += compare_metrics(losses, data, k) + compare_gradients(gradients, data, k)
         state, _ = agent.update_joint(state, batch, noise, Clock(jnp.asarray(k)))
-    found += compare_parameters(state, template, data, f"params{updates}")
+    found += compare_parameters(state, data, f"params{updates}")
     return found + compare_actions(agent, state, data)
 
 
@@ -106,7 +106,9 @@ def official_name(name: str) -> str | None:
     """`critic.model.nets.members.layers.0.weight` as the official tree has it; None for moments."""
     if name in ("log_alpha", "log_alpha.model"):
         return "modules_log_alpha/value"
-    found = re.fullmatch(r"(\w+)(?:\.model)?\.nets?(?:\.members)?\.(layers|norms)\.(\d+)\.(\w+)", name)
+    found = re.fullmatch(
+        r"(\w+)(?:\.model)?\.nets?(?:\.members)?\.(layers|norms)\.(\d+)\.(\w+)", name
+    )
     if found is None:
         return None
     module, kind, index, leaf = found.groups()
@@ -127,15 +129,19 @@ def read_state(template: DeFlowState, data: Arrays, prefix: str) -> DeFlowState:
         name = official_name(path_name(path))
         return leaf if name is None else jnp.asarray(data[f"{prefix}/{name}"]).reshape(leaf.shape)
 
-    return jax.tree_util.tree_map_with_path(recorded, template)
+    state: DeFlowState = jax.tree_util.tree_map_with_path(recorded, template)
+    return state
 
 
 def read_batch(data: Arrays, k: int) -> Batch:
+    """The transitions of update k."""
     names = ("observations", "actions", "rewards", "masks", "next_observations")
-    return Batch(*(jnp.asarray(data[f"batch{k}/{name}"]) for name in names))
+    columns: dict[str, Any] = {name: jnp.asarray(data[f"batch{k}/{name}"]) for name in names}
+    return Batch(**columns)
 
 
 def read_noise(data: Arrays, k: int) -> JointNoise:
+    """The draws of update k."""
     x0, t, target, actor = (
         jnp.asarray(data[f"noise{k}/{name}"])
         for name in ("flow_x0", "flow_t", "target_noise", "actor_noise")
@@ -161,6 +167,7 @@ def losses_and_gradients(
 
 
 def compare_metrics(ours: Metrics, data: Arrays, k: int) -> list[Comparison]:
+    """The summed loss, its terms and the other metrics of update k."""
     alpha_loss = ours.get("actor/alpha_loss", jnp.zeros(()))
     actor_loss = ours["flow/loss"] + ours["actor/loss"] + alpha_loss
     named = {
@@ -186,6 +193,7 @@ def compare_metrics(ours: Metrics, data: Arrays, k: int) -> list[Comparison]:
 
 
 def compare_gradients(ours: Mapping[str, Any], data: Arrays, k: int) -> list[Comparison]:
+    """The gradients of update k; what has none here must have a zero gradient there."""
     prefix = f"grads{k}/"
     found = []
     for name in (key.removeprefix(prefix) for key in data if key.startswith(prefix)):
@@ -195,19 +203,19 @@ def compare_gradients(ours: Mapping[str, Any], data: Arrays, k: int) -> list[Com
     return found
 
 
-def compare_parameters(
-    state: DeFlowState, template: DeFlowState, data: Arrays, prefix: str
-) -> list[Comparison]:
+def compare_parameters(state: DeFlowState, data: Arrays, prefix: str) -> list[Comparison]:
+    """Where the parameters ended, against how far they moved."""
     found = []
     for name, leaf in by_official_name(state).items():
         reference = data[f"{prefix}/{name}"]
         moved = np.linalg.norm(reference - data[f"params0/{name}"])
         off = np.linalg.norm(np.asarray(leaf).reshape(reference.shape) - reference)
-        found.append(Comparison(f"final {name}", float(off / max(MOVEMENT * moved, FLOOR))))
+        found.append(Comparison(f"final {name}", _ratio(off, MOVEMENT * moved)))
     return found
 
 
 def compare_actions(agent: DeFlow, state: DeFlowState, data: Arrays) -> list[Comparison]:
+    """Proposals and refined actions, from the recorded noise."""
     observations, noise = jnp.asarray(data["act/observations"]), jnp.asarray(data["act/noise"])
     pairs = {
         "actions": agent.act(state, observations, noise),
@@ -222,4 +230,8 @@ def compare_actions(agent: DeFlow, state: DeFlowState, data: Arrays) -> list[Com
 def _relative(name: str, ours: Any, reference: np.ndarray) -> Comparison:
     """The norm of the difference over what is allowed for a quantity of the reference's norm."""
     off = np.linalg.norm(np.asarray(ours).reshape(reference.shape) - reference)
-    return Comparison(name, float(off / max(RELATIVE * np.linalg.norm(reference), FLOOR)))
+    return Comparison(name, _ratio(off, RELATIVE * np.linalg.norm(reference)))
+
+
+def _ratio(off: Any, allowed: Any) -> float:
+    return float(off) / max(float(allowed), FLOOR)

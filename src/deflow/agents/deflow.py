@@ -98,13 +98,13 @@ class DeFlow(Agent):
     target_aggregation: Aggregation = eqx.field(static=True, default="mean")
     """How the target takes one value out of the two critics."""
     normalize_q: bool = eqx.field(static=True, default=True)
-    """Divide the actor's value by the batch's mean |Q| (published runs: on; the code's default: off)."""
+    """Divide the actor's value by the batch's mean |Q| (on in all published runs)."""
     residual_reduction: Reduction = eqx.field(static=True, default="mean")
     """Squared residual: `mean` over action dimensions (code) or `sum` (paper's norm)."""
     multiplier_form: MultiplierForm = eqx.field(static=True, default="log")
-    """Multiplier's loss: `log`, -log(alpha)(L - delta) (code), or `linear`, -alpha(L - delta) (eq. 12)."""
+    """Its loss: `log`, -log(alpha)(L - delta) (code), or `linear`, -alpha(L - delta) (eq. 12)."""
     penalty: Literal["raw", "applied"] = eqx.field(static=True, default="raw")
-    """Penalise the network's `raw` output (code) or the residual `applied` after clipping (paper)."""
+    """Penalise the `raw` output (code) or the residual `applied` after clipping."""
     batch_size: int = eqx.field(static=True, default=256)
     """Transitions in an update."""
     integration_steps: int = eqx.field(static=True, default=10)
@@ -328,7 +328,10 @@ class DeFlow(Agent):
         return self._proposals(state, observations, noise)
 
     def value(
-        self, state: DeFlowState, observations: Float[Array, "n obs"], actions: Float[Array, "n act"]
+        self,
+        state: DeFlowState,
+        observations: Float[Array, "n obs"],
+        actions: Float[Array, "n act"],
     ) -> Float[Array, " n"]:
         """The critics' mean."""
         return state.critic.model(observations, actions).mean(0)

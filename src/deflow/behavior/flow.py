@@ -61,7 +61,7 @@ def integrate(
     x0: Float[Array, "*batch act"],
     steps: int,
 ) -> Float[Array, "*batch act"]:
-    """Follow the flow from noise to actions by Euler's method, t = 0, 1/steps, ...; clip at the end."""
+    """From noise to actions by Euler's method, t = 0, 1/steps, ...; clipped at the end."""
 
     def euler(x: Array, t: Array) -> tuple[Array, None]:
         times = jnp.full((*x.shape[:-1], 1), t)

@@ -6,6 +6,7 @@ import json as jsonlib
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 TASK = "cube-single-play-singletask-task1-v0"
 
@@ -36,7 +37,8 @@ class Demo:
     """Print the result as JSON."""
 
     def run(self) -> int:
-        from deflow import DeFlow, train
+        from deflow.agents.deflow import DeFlow
+        from deflow.api import train
         from deflow.core.progress import console
         from deflow.data.generate import generate
         from deflow.data.names import parse_task
@@ -66,8 +68,10 @@ class Demo:
         )
         console.rule("3 of 3  evaluation: 50 episodes of the policy, and of its base flow alone")
         policy, prior = (judge(folder, episodes=50, seed=1, policy=p) for p in ("policy", "prior"))
-        scores = {found.policy: found.results[0].success or 0.0 for found in (policy, prior)}
-        result = {
+        scores: dict[str, float] = {
+            found.policy: found.results[0].success or 0.0 for found in (policy, prior)
+        }
+        result: dict[str, Any] = {
             "task": TASK,
             "seed": self.seed,
             **scores,
@@ -86,6 +90,8 @@ class Demo:
         else:
             print(f"DeFlow       {100 * scores['policy']:5.1f}% of 50 episodes solved")
             print(f"base flow    {100 * scores['prior']:5.1f}%")
-            print(f"in {result['seconds']:.0f} seconds; look at {folder.path / 'curve.png'}", end="")
+            print(
+                f"in {result['seconds']:.0f} seconds; look at {folder.path / 'curve.png'}", end=""
+            )
             print(f" and {result['picture']}" if result["picture"] else "")
         return 0

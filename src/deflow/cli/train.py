@@ -74,13 +74,13 @@ class Train:
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Train:
-        """Two passes: the first finds agent, task and file, whose settings are then the defaults."""
+        """Find agent, task and file first: their settings are the defaults of the rest."""
         from deflow.agents.registry import agent_class, from_settings, preset
         from deflow.training.task import env_name
 
-        rest, name = _take_option(list(arguments), "--agent")
+        rest, chosen = _take_option(list(arguments), "--agent")
         document = _read_config(_peek(rest, "--config"))
-        name = name or document.get("agent", {}).get("name", "deflow")
+        name: str = chosen or document.get("agent", {}).get("name", "deflow")
         settings = {k: v for k, v in document.get("agent", {}).items() if k != "name"}
         if not document and "--no-preset" not in rest:
             task = next((word for word in rest if not word.startswith("-")), "")
@@ -93,8 +93,9 @@ class Train:
             namespace={"__doc__": cls.__doc__},
         )
         default = _from_document(typed, document, base) if document else None
-        parsed: Train = tyro.cli(typed, args=rest, prog="deflow train", default=default)
-        return parsed
+        parsed: Any = tyro.cli(typed, args=rest, prog="deflow train", default=default)
+        command: Train = parsed
+        return command
 
     def run(self) -> int:
         from deflow.cli.result import show

@@ -9,12 +9,14 @@ from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
-from jaxtyping import Array, Float, PRNGKeyArray, PyTree
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.core.types import Batch, Clock, Metrics, Spec
 
-State = PyTree[Array]
+State = Any
+"""A pytree of arrays; each agent has its own."""
 Noise = Any
+"""A pytree of random numbers; each update and each action has its own."""
 Mode = Literal["evaluate", "explore"]
 Update = Callable[[Any, State, Batch, Noise, Clock], tuple[State, Metrics]]
 

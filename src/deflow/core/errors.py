@@ -4,6 +4,7 @@
 class DeFlowError(Exception):
     """A mistake that the user can mend.
 
-    The message is one clear sentence: what was wrong, where, and what to do. It is raised before any
-    long work begins and before anything is written; the command line prints it and exits with 2.
+    The message is one clear sentence: what was wrong, where, and what to do. It is raised before
+    any long work begins and before anything is written; the command line prints it and exits with
+    status 2.
     """

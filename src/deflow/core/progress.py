@@ -31,8 +31,8 @@ class RateColumn(ProgressColumn):
 def progress_bar(*, transient: bool = False) -> Progress:
     """A Rich progress bar: description, bar, count, rate, elapsed, time left, and a free note.
 
-    Give tasks a `note` field (`progress.add_task("train", total=n, note="")`) for the last word, such
-    as the latest success rate.
+    Give tasks a `note` field (`progress.add_task("train", total=n, note="")`) for the last word,
+    such as the latest success rate.
     """
     return Progress(
         SpinnerColumn(),

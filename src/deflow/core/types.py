@@ -1,4 +1,4 @@
-"""The few types that every room speaks: what a batch holds, and what an agent may know of a task."""
+"""The few types that every room speaks: a batch, and what an agent may know of a task."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import equinox as eqx
 from jaxtyping import Array, Float
 
 Metrics = Mapping[str, Float[Array, ""]]
-"""Named scalars that an update reports. Names are `room/quantity`; those ending in `loss` are watched
-for values that are not finite."""
+"""Named scalars that an update reports. Names are `room/quantity`; those that end in `loss` are
+watched for values that are not finite."""
 
 
 class Batch(eqx.Module):

@@ -42,8 +42,9 @@ def print_report(folders: Sequence[RunFolder]) -> None:
     """The table: success in percent where the environment reports it, and the mean return."""
     table = Table(title="Mean of the last three evaluations; mean and deviation over members")
     for heading in ("run", "task", "agent", "schedule", "members", "success", "return", "training"):
-        table.add_column(heading, justify="left" if heading in ("run", "task") else "right",
-                         overflow="fold")
+        table.add_column(
+            heading, justify="left" if heading in ("run", "task") else "right", overflow="fold"
+        )
     for folder in folders:
         record = overview(folder)
         seconds = record["train_seconds"]

@@ -73,8 +73,8 @@ def multiplier_loss(
 ) -> Float[Array, ""]:
     """Raises alpha while the residual is over budget, lowers it while under (eq. 12).
 
-    `linear` is the paper's -alpha (L - delta); `log` is the official code's -log(alpha) (L - delta),
-    whose pace does not depend on alpha itself.
+    `linear` is the paper's -alpha (L - delta); `log` is the official code's
+    -log(alpha) (L - delta), whose pace does not depend on alpha itself.
     """
     weight = log_alpha if form == "log" else jnp.exp(log_alpha)
     return -weight * (jax.lax.stop_gradient(squared) - delta)

@@ -34,11 +34,10 @@ class Learner(eqx.Module, Generic[Model]):
 
 def polyak(target: Model, online: Model, tau: float | Float[Array, ""]) -> Model:
     """The target network after one step of averaging: tau * online + (1 - tau) * target."""
-    return jax.tree.map(lambda t, o: tau * o + (1 - tau) * t, target, online)
+    averaged: Model = jax.tree.map(lambda t, o: tau * o + (1 - tau) * t, target, online)
+    return averaged
 
 
 def squared_norm(tree: Model) -> Float[Array, ""]:
     """The sum of squares over all leaves."""
-    return sum(
-        (jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), start=jnp.zeros(())
-    )
+    return sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), start=jnp.zeros(()))

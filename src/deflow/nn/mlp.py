@@ -97,4 +97,5 @@ class Ensemble(eqx.Module):
         self.members = eqx.filter_vmap(build)(jax.random.split(key, count))
 
     def __call__(self, x: Float[Array, "*batch in"]) -> Float[Array, "count *batch out"]:
-        return eqx.filter_vmap(lambda net: net(x))(self.members)
+        outputs: Array = eqx.filter_vmap(lambda net: net(x))(self.members)
+        return outputs

@@ -51,6 +51,7 @@ def existing(folder: Path) -> list[Path]:
 
 
 def read_meta(checkpoint: Path) -> dict[str, Any]:
+    """Where the run stood."""
     meta: dict[str, Any] = json.loads((checkpoint / "meta.json").read_text())
     return meta
 
@@ -83,8 +84,9 @@ def newest_sound(folder: Path) -> Path:
         problem = damage(checkpoint)
         if problem is None:
             return checkpoint
-        console.print(f"[yellow]Checkpoint {checkpoint.name} is damaged ({problem}); "
-                      "using the one before it.")
+        console.print(
+            f"[yellow]Checkpoint {checkpoint.name} is damaged ({problem}); using the one before it."
+        )
     raise DeFlowError(f"There is no usable checkpoint in {folder}: train the run again.")
 
 

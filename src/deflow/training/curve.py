@@ -26,9 +26,7 @@ def plot_members(axes: Axes, records: Sequence[dict[str, Any]], x: str, label: s
     members: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         members.setdefault(record["member"], []).append(record)
-    lines = [
-        ([r[x] for r in own], [scale * r[score] for r in own]) for own in members.values()
-    ]
+    lines = [([r[x] for r in own], [scale * r[score] for r in own]) for own in members.values()]
     shortest = min(len(line[0]) for line in lines)
     mean_x = np.mean([line[0][:shortest] for line in lines], axis=0)
     mean_y = np.mean([line[1][:shortest] for line in lines], axis=0)

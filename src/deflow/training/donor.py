@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
+import numpy as np
 
 from deflow.core.agent import State
 from deflow.core.errors import DeFlowError
@@ -32,10 +33,8 @@ def load_donor(path: str, job: Job, like: State) -> State:
         raise DeFlowError(f"The flow of {path} is not finished: `deflow resume {path}` first.")
     members = len(meta["members"])
     wider = {
-        "states": jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct((members, *leaf.shape[1:]), leaf.dtype), like
-        ),
-        "keys": jax.ShapeDtypeStruct((members, 2), "uint32"),
+        "states": jax.tree.map(lambda leaf: np.empty((members, *leaf.shape[1:]), leaf.dtype), like),
+        "keys": np.empty((members, 2), np.uint32),
     }
     try:
         states = checkpoint.load(sound, wider)["states"]

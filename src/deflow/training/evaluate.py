@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from deflow.core.agent import Agent, State
+from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
 from deflow.envs.make import EnvSpec
 from deflow.envs.pool import EnvPool
@@ -61,13 +63,13 @@ class Evaluation:
 def batched_act(
     agents: Agent,
     states: State,
-    observations: Array,
-    seed: Array,
-    episodes: Array,
-    steps: Array,
+    observations: ArrayLike,
+    seed: ArrayLike,
+    episodes: ArrayLike,
+    steps: ArrayLike,
     spec: Spec,
     policy: Policy,
-) -> Array:
+) -> Any:
     """Actions [members, slots, act] of all members in all their episodes, in one call.
 
     The noise of an action depends on (seed, episode, step) alone.
@@ -83,13 +85,14 @@ def batched_act(
             return agent.propose(state, observations, noise)  # type: ignore[attr-defined]
         return agent.act(state, observations, noise, "evaluate")
 
-    return jax.vmap(act)(agents, states, observations, episodes, steps)
+    where = (jnp.asarray(observations), jnp.asarray(episodes), jnp.asarray(steps))
+    return jax.vmap(act)(agents, states, *where)
 
 
 class Evaluator:
     """Keeps the environments of a run between its evaluations. A context manager."""
 
-    def __init__(self, env: EnvSpec, spec: Spec, members: int, episodes: int, workers: int):
+    def __init__(self, env: EnvSpec | None, spec: Spec, members: int, episodes: int, workers: int):
         self.spec, self.members, self.episodes = spec, members, episodes
         self.slots = min(episodes, max(1, MAX_SLOTS // members))
         self.env, self.workers = env, workers or (os.cpu_count() or 1)
@@ -104,6 +107,10 @@ class Evaluator:
         on_tick: Callable[[int, int], None] | None = None,
     ) -> tuple[list[Evaluation], RolloutTimes]:
         """Every member plays episodes 0, 1, ...; the same for any number of workers."""
+        if self.env is None:
+            raise DeFlowError(
+                "This run names no environment to evaluate in: give --env module:make."
+            )
         if self.pool is None:
             workers = min(self.workers, self.slots * self.members)
             self.pool = EnvPool(self.env, self.slots * self.members, workers)
@@ -111,7 +118,14 @@ class Evaluator:
         def act(observations: Any, episodes: Any, steps: Any) -> Any:
             return np.asarray(
                 batched_act(
-                    agents, states, observations, np.uint32(seed), episodes, steps, self.spec, policy
+                    agents,
+                    states,
+                    observations,
+                    np.uint32(seed),
+                    episodes,
+                    steps,
+                    self.spec,
+                    policy,
                 )
             )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -29,7 +29,9 @@ class Member:
 
     @property
     def label(self) -> str:
-        return "-".join([f"seed{self.seed}", *(f"{name}{value:g}" for name, value in self.settings)])
+        return "-".join(
+            [f"seed{self.seed}", *(f"{name}{value:g}" for name, value in self.settings)]
+        )
 
     def key(self, purpose: str) -> PRNGKeyArray:
         """One key per run, split by purpose."""
@@ -42,13 +44,15 @@ def members_of(seeds: Sequence[int], over: Mapping[str, Sequence[float]]) -> lis
     return [Member(seed, settings) for settings in grid for seed in seeds]
 
 
-class Family(eqx.Module):
+@jax.tree_util.register_dataclass
+@dataclass(frozen=True)
+class Family:
     """Stacked agents and keys: every numeric setting has one value per member."""
 
     agents: Agent
     train_keys: PRNGKeyArray
     row_keys: PRNGKeyArray
-    members: tuple[Member, ...] = eqx.field(static=True)
+    members: tuple[Member, ...] = field(metadata={"static": True})
 
     @classmethod
     def build(cls, agent: Agent, members: Sequence[Member]) -> Family:
@@ -58,11 +62,17 @@ class Family(eqx.Module):
                 agent,
                 [value for _, value in member.settings],
             )
-            return jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), varied)
+            traced: Agent = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), varied)
+            return traced
 
         keys = {p: jnp.stack([m.key(p) for m in members]) for p in PURPOSES}
         agents = stack([settings(member) for member in members])
-        return cls(agents, keys["train"], keys["rows"], tuple(members))
+        return cls(
+            agents=agents,
+            train_keys=keys["train"],
+            row_keys=keys["rows"],
+            members=tuple(members),
+        )
 
     def init(self, spec: Spec) -> State:
         keys = jnp.stack([member.key("init") for member in self.members])
@@ -70,8 +80,10 @@ class Family(eqx.Module):
 
     def first(self) -> Family:
         """The family of its first member alone."""
-        one = jax.tree.map(lambda leaf: leaf[:1], (self.agents, self.train_keys, self.row_keys))
-        return Family(*one, self.members[:1])
+        agents, train_keys, row_keys = jax.tree.map(
+            lambda leaf: leaf[:1], (self.agents, self.train_keys, self.row_keys)
+        )
+        return Family(agents, train_keys, row_keys, self.members[:1])
 
 
 @partial(jax.jit, static_argnums=2)
@@ -108,7 +120,9 @@ def run_chunk(
             batch = data.sample(batch_key, phase.batch_size, fields)
             return phase.update(agent, state, batch, phase.draw(agent, noise_key), clock)
 
-        return over_members(step_member, fields)(family.agents, states, family.train_keys)
+        new: tuple[State, Metrics]
+        new = over_members(step_member, fields)(family.agents, states, family.train_keys)
+        return new
 
     return jax.lax.scan(step_family, states, start + jnp.arange(length))
 
@@ -128,11 +142,11 @@ def over_members(function: Any, fields: dict[str, Array]) -> Any:
 
 @eqx.filter_jit
 def _row_block(
-    family: Family, states: State, observations: Array, block: Array, field: RowField
+    family: Family, states: State, observations: Array, block: Array, column: RowField
 ) -> Array:
     def compute(agent: Agent, state: State, key: PRNGKeyArray) -> Array:
-        noise = field.draw(agent, jax.random.fold_in(key, block), observations.shape[0])
-        return field.compute(agent, state, observations, noise)
+        noise = column.draw(agent, jax.random.fold_in(key, block), observations.shape[0])
+        return column.compute(agent, state, observations, noise)
 
     return jax.vmap(compute)(family.agents, states, family.row_keys)
 
@@ -141,7 +155,7 @@ def compute_rows(
     family: Family,
     states: State,
     data: DeviceData,
-    field: RowField,
+    column: RowField,
     *,
     block_size: int = 2048,
     on_block: Callable[[int, int], None] = lambda done, total: None,
@@ -156,8 +170,8 @@ def compute_rows(
     observations = jnp.pad(data.observations, ((0, padding), (0, 0)))
     blocks = []
     for i in range(0, rows, block_size):
-        block = _row_block(family, states, observations[i : i + block_size], jnp.asarray(i), field)
-        blocks.append(jax.block_until_ready(block))
+        block = _row_block(family, states, observations[i : i + block_size], jnp.asarray(i), column)
+        blocks.append(block.block_until_ready())
         on_block(min(i + block_size, rows), rows)
     return jnp.concatenate(blocks, axis=1)[:, :rows]
 

@@ -10,8 +10,8 @@ import numpy as np
 
 from deflow.core.agent import State
 from deflow.core.errors import DeFlowError
-from deflow.core.types import Metrics
 from deflow.training.family import Member, choose, finite_members
+from deflow.training.metrics import Arrays
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,12 @@ class Frozen:
         return asdict(self)
 
 
-def first_bad_step(metrics: Metrics, member: int) -> tuple[int, str] | None:
+def first_bad_step(metrics: Arrays, member: int) -> tuple[int, str] | None:
     """The first step of a chunk at which a loss of this member is not finite, and which loss."""
     bad = {
         name: int(np.argmin(finite))
         for name, values in metrics.items()
-        if name.endswith("loss")
-        and not (finite := np.isfinite(np.asarray(values)[:, member])).all()
+        if name.endswith("loss") and not (finite := np.isfinite(values[:, member])).all()
     }
     if not bad:
         return None
@@ -67,7 +66,7 @@ class Guard:
         self,
         before: State,
         after: State,
-        metrics: Metrics,
+        metrics: Arrays,
         phase: str,
         start: int,
         replay: Callable[[int], State],

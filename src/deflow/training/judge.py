@@ -16,7 +16,7 @@ from deflow.data.names import parse_task
 from deflow.envs.make import EnvSpec
 from deflow.envs.pictures import save_strip, save_video
 from deflow.envs.render import record_episode
-from deflow.envs.rollout import Act, RolloutTimes
+from deflow.envs.rollout import RolloutTimes
 from deflow.training.config import TrainConfig
 from deflow.training.evaluate import Evaluation, Evaluator, Policy, batched_act
 from deflow.training.policy import load_family
@@ -84,7 +84,13 @@ def judge(
 
 
 def film(
-    folder: RunFolder, path: Path, *, episode: int = 0, seed: int = 0, member: int = 0, every: int = 2
+    folder: RunFolder,
+    path: Path,
+    *,
+    episode: int = 0,
+    seed: int = 0,
+    member: int = 0,
+    every: int = 2,
 ) -> Path:
     """One episode of one member as a .gif or .mp4, or as a strip of frames (.png)."""
     config, family, states, spec, _ = load_family(folder)

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 
-from deflow.core.types import Metrics
 from deflow.training.family import Member
 from deflow.training.run_folder import RunFolder
 
+Arrays = dict[str, np.ndarray]
+"""Metrics of a chunk of steps on the host, each [steps, members]."""
 
-def combine(chunks: list[Metrics]) -> dict[str, np.ndarray]:
+
+def combine(chunks: list[Arrays]) -> Arrays:
     """One value a member for an interval: extremes for minima and maxima, the mean of the rest."""
     combined = {}
     for name in chunks[0]:
-        values = np.concatenate([np.asarray(chunk[name]) for chunk in chunks])
+        values = np.concatenate([chunk[name] for chunk in chunks])
         reduce = {"_min": np.min, "_max": np.max}.get(name[-4:], np.mean)
         combined[name] = reduce(values, axis=0)
     return combined
@@ -35,7 +37,9 @@ class MetricsLog:
             for member in members
         ]
 
-    def write(self, where: dict[str, Any], values: dict[str, np.ndarray], alive: np.ndarray) -> None:
+    def write(
+        self, where: dict[str, Any], values: dict[str, np.ndarray], alive: np.ndarray
+    ) -> None:
         """`values` holds an array over members for each name; frozen members are left out."""
         records = []
         for index in np.flatnonzero(alive):

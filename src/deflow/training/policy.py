@@ -50,7 +50,7 @@ class Policy:
             self.kind,
         )
         self.calls += 1
-        action = np.asarray(actions)[0]
+        action: NDArray[np.float32] = np.asarray(actions)[0]
         return action[0] if batch.ndim == 1 else action
 
 
@@ -61,11 +61,21 @@ def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, di
     family = Family.build(config.agent, members_of(config.seeds, config.over))
     sound = checkpoint.newest_sound(folder.checkpoints)
     shapes = jax.eval_shape(lambda: {"states": family.init(spec), "keys": _key_data(family)})
-    return config, family, checkpoint.load(sound, shapes)["states"], spec, checkpoint.read_meta(sound)
+    return (
+        config,
+        family,
+        checkpoint.load(sound, shapes)["states"],
+        spec,
+        checkpoint.read_meta(sound),
+    )
 
 
 def load_policy(
-    run_dir: str | Path, seed: int | None = None, *, kind: PolicyKind = "policy", noise_seed: int = 0
+    run_dir: str | Path,
+    seed: int | None = None,
+    *,
+    kind: PolicyKind = "policy",
+    noise_seed: int = 0,
 ) -> Policy:
     """The policy of one member of a run.
 

@@ -16,8 +16,17 @@ from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
 from deflow.training.config import TrainConfig
 
-PACKAGES = ("deflow-rl", "jax", "equinox", "optax", "orbax-checkpoint", "gymnasium", "ogbench",
-            "mujoco", "numpy")
+PACKAGES = (
+    "deflow-rl",
+    "jax",
+    "equinox",
+    "optax",
+    "orbax-checkpoint",
+    "gymnasium",
+    "ogbench",
+    "mujoco",
+    "numpy",
+)
 
 
 class RunFolder:

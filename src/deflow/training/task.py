@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from deflow.core.errors import DeFlowError
@@ -37,7 +36,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Job:
 
         task = parse_task(config.task)
         if task.defaulted:
-            console.print(f"{config.task} names no task; taking the published default, {task.name}.")
+            console.print(f"{config.task} names no task; taking the published one, {task.name}.")
         dataset, _ = load_task(task, config.data_dir)
         env = EnvSpec.parse(config.env) if config.env else EnvSpec(task.env_id)
     else:
@@ -77,7 +76,3 @@ def env_name(task: str) -> str:
     words = task.split("-")
     kinds = ("play", "noisy", "navigate", "stitch", "explore")
     return "-".join(words[: next((i for i, w in enumerate(words) if w in kinds), len(words))])
-
-
-def data_folder(path: Path | None) -> Path | None:
-    return path.expanduser() if path else None

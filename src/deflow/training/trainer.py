@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +22,7 @@ from deflow.training.donor import load_donor
 from deflow.training.evaluate import Evaluator
 from deflow.training.family import Family, compute_rows, members_of, run_chunk
 from deflow.training.guard import Frozen, Guard
-from deflow.training.metrics import MetricsLog, combine
+from deflow.training.metrics import Arrays, MetricsLog, combine
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import describe_scores, write_summary
 from deflow.training.task import Job
@@ -80,9 +81,7 @@ class Trainer:
 
     def _evaluator(self, members: int) -> Evaluator:
         config = self.config
-        return Evaluator(
-            self.job.env, self.job.spec, members, config.eval_episodes, config.workers
-        )
+        return Evaluator(self.job.env, self.job.spec, members, config.eval_episodes, config.workers)
 
     def _restore(self, like: State) -> State:
         sound = checkpoint.newest_sound(self.folder.checkpoints)
@@ -108,14 +107,12 @@ class Trainer:
         active = jax.tree.map(lambda leaf: leaf[:1], states) if shared else states
         guard = Guard(family.members, self.position.frozen)
         bar = self.bar.add_task(phase.name, total=phase.steps, note=self.note)
-        interval: list[Metrics] = []
+        interval: list[Arrays] = []
         seconds = 0.0
         while (step := self.position.step) < phase.steps:
             began = time.perf_counter()
             length = self._chunk_length(step, phase.steps, last)
-            active, metrics = self._chunk(
-                guard, family, active, fields, phase, index, step, length
-            )
+            active, metrics = self._chunk(guard, family, active, fields, phase, index, step, length)
             spent = time.perf_counter() - began
             step = self.position.step = step + length
             self.position.train_seconds += spent
@@ -151,15 +148,15 @@ class Trainer:
         index: int,
         step: int,
         length: int,
-    ) -> tuple[State, Metrics]:
+    ) -> tuple[State, Arrays]:
         own = {name: fields[name] for name in phase.fields}
 
         def run(steps: int) -> tuple[State, Metrics]:
             start = jnp.asarray(step)
             return run_chunk(family, states, self.data, own, start, phase, index, steps)
 
-        after, metrics = run(length)
-        metrics = {name: np.asarray(values) for name, values in metrics.items()}
+        after, on_device = run(length)
+        metrics = {name: np.asarray(values) for name, values in on_device.items()}
         after, news = guard.check(
             states, after, metrics, phase.name, step, lambda steps: run(steps)[0]
         )
@@ -177,17 +174,13 @@ class Trainer:
         columns = {}
         for field in phase.leaves:
             if field.name in wanted:
-                bar = self.bar.add_task(field.name, total=None, note="")
-                columns[field.name] = compute_rows(
-                    family,
-                    states,
-                    self.data,
-                    field,
-                    on_block=lambda done, rows, bar=bar: self.bar.update(
-                        bar, completed=done, total=rows
-                    ),
-                )
+                show = self._row_bar(field.name)
+                columns[field.name] = compute_rows(family, states, self.data, field, on_block=show)
         return columns
+
+    def _row_bar(self, name: str) -> Callable[[int, int], None]:
+        bar = self.bar.add_task(name, total=None, note="")
+        return lambda done, rows: self.bar.update(bar, completed=done, total=rows)
 
     # Between the chunks ----------------------------------------------------------------------
 
@@ -200,7 +193,7 @@ class Trainer:
         }
 
     def _write_metrics(
-        self, phase: Phase, guard: Guard, interval: list[Metrics], seconds: float
+        self, phase: Phase, guard: Guard, interval: list[Arrays], seconds: float
     ) -> None:
         steps = sum(len(next(iter(metrics.values()))) for metrics in interval)
         values = combine(interval)
@@ -221,8 +214,13 @@ class Trainer:
         where = self._where(self.phases[self.position.phase].name)
         self.log.write_evaluation(
             [
-                {**where, "member": member.label, "seed": member.seed, **result.json(),
-                 "evaluation_seconds": round(times.total, 3)}
+                {
+                    **where,
+                    "member": member.label,
+                    "seed": member.seed,
+                    **result.json(),
+                    "evaluation_seconds": round(times.total, 3),
+                }
                 for member, result in zip(self.family.members, results, strict=True)
             ]
         )

@@ -1,4 +1,4 @@
-"""How good an action is, by temporal differences: an ensemble Q(s, a) and its bootstrapped target."""
+"""How good an action is, by temporal differences: an ensemble Q(s, a) and its target."""
 
 from __future__ import annotations
 
