@@ -15,14 +15,13 @@ from pathlib import Path
 import numpy as np
 import ogbench
 import pytest
+from tests.data.conftest import SETS, STEPS
 
 from deflow.core.errors import DeFlowError
 from deflow.data.generate import generate
 from deflow.data.provenance import provenance_file, validation_file
 from deflow.data.recipes import Recipe, make_collector, recipe_for
 from deflow.data.workers import play_all, play_episode
-
-from tests.data.conftest import SETS, STEPS
 
 
 def both(target: Path) -> tuple[bytes, bytes]:
@@ -109,7 +108,8 @@ import sys
 from pathlib import Path
 from deflow.data.generate import generate
 if __name__ == "__main__":
-    generate("cube-single-play-v0", episodes=8, workers=2, seed=0, data_dir=Path(sys.argv[1]), steps=150)
+    generate("cube-single-play-v0", episodes=8, workers=2, seed=0, steps=150,
+             data_dir=Path(sys.argv[1]))
 """
 
 

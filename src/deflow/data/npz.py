@@ -27,12 +27,13 @@ def read_npz(path: Path, *, required: Sequence[str] = ()) -> dict[str, Array]:
     try:
         if path.stat().st_size == 0:
             raise DeFlowError(f"{path} is empty; delete it and fetch or generate the set again.")
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise DeFlowError(
-                    f"{path} holds a single array (.npy), but an .npz archive of named arrays is "
-                    "needed; save it with numpy.savez_compressed."
-                )
+        loaded: Any = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise DeFlowError(
+                f"{path} holds a single array (.npy), but an .npz archive of named arrays is "
+                "needed; save it with numpy.savez_compressed."
+            )
+        with loaded as archive:
             missing = [key for key in required if key not in archive.files]
             if missing:
                 raise DeFlowError(
