@@ -17,7 +17,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from deflow.behavior.flow import VectorField, flow_matching_loss, integrate
 from deflow.core.agent import Agent, Mode, Phase, RowField
-from deflow.core.checks import require
+from deflow.core.checks import require, require_choices
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.refinement import (
     MultiplierForm,
@@ -123,6 +123,7 @@ class DeFlow(Agent):
     """LayerNorm in the flow and the refinement."""
 
     def validate(self) -> None:
+        require_choices(self)
         require("delta", self.delta, above=0)
         require("discount", self.discount, above=0, below=1)
         require("learning_rate", self.learning_rate, above=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import sys
 from collections.abc import Sequence
@@ -68,7 +69,12 @@ def run(arguments: Sequence[str]) -> int:
     module, cls, _ = COMMANDS[name]
     command: Any = getattr(import_module(module), cls)
     parse = getattr(command, "parse", None)
-    parsed = parse(rest) if parse else tyro.cli(command, args=rest, prog=f"deflow {name}")
+    about = inspect.cleandoc(command.__doc__)
+    parsed = (
+        parse(rest)
+        if parse
+        else tyro.cli(command, args=rest, prog=f"deflow {name}", description=about)
+    )
     status: int = parsed.run()
     return status
 

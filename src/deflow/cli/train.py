@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -74,26 +75,34 @@ class Train:
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Train:
-        """Find agent, task and file first: their settings are the defaults of the rest."""
-        from deflow.agents.registry import agent_class, from_settings, preset
+        """Read twice: the agent and the task say which settings are the defaults of the rest."""
+        from deflow.agents.registry import from_settings, preset
         from deflow.training.task import env_name
 
         rest, chosen = _take_option(list(arguments), "--agent")
-        document = _read_config(_peek(rest, "--config"))
-        name: str = chosen or document.get("agent", {}).get("name", "deflow")
-        settings = {k: v for k, v in document.get("agent", {}).items() if k != "name"}
-        if not document and "--no-preset" not in rest:
-            task = next((word for word in rest if not word.startswith("-")), "")
-            settings = preset(name, env_name(task))
-        base = from_settings(name, settings)
+        document = _read_config(_take_option(rest, "--config")[1])
+        settings = {**document.get("agent", {})}
+        recorded = settings.pop("name", "deflow")
+        name: str = chosen or recorded
+        command = cls._parse_with(rest, from_settings(name, settings), document)
+        if document or not command.preset:
+            return command
+        return cls._parse_with(rest, from_settings(name, preset(name, env_name(command.task))), {})
+
+    @classmethod
+    def _parse_with(cls, words: list[str], agent: Any, document: dict[str, Any]) -> Train:
+        """The command with this agent's settings as options and defaults."""
         typed = dataclasses.make_dataclass(
             "Train",
-            [("agent", agent_class(name), field(default=base))],
+            [("agent", type(agent), field(default_factory=lambda: agent))],
             bases=(cls,),
             namespace={"__doc__": cls.__doc__},
         )
-        default = _from_document(typed, document, base) if document else None
-        parsed: Any = tyro.cli(typed, args=rest, prog="deflow train", default=default)
+        about = inspect.cleandoc(cls.__doc__ or "")
+        default = _from_document(typed, document, agent) if document else None
+        parsed: Any = tyro.cli(
+            typed, args=words, prog="deflow train", default=default, description=about
+        )
         command: Train = parsed
         return command
 
@@ -119,10 +128,6 @@ def _take_option(words: list[str], option: str) -> tuple[list[str], str | None]:
         if word.startswith(f"{option}="):
             return words[:i] + words[i + 1 :], word.split("=", 1)[1]
     return words, None
-
-
-def _peek(words: list[str], option: str) -> str | None:
-    return _take_option(words, option)[1]
 
 
 def _read_config(path: str | None) -> dict[str, Any]:

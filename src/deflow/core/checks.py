@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
+import typing
+from typing import Any
 
 from deflow.core.errors import DeFlowError
 
@@ -30,3 +33,15 @@ def require(
     )
     if not math.isfinite(value) or not all(held for held, _ in bounds):
         raise DeFlowError(f"The setting {name} must be {wanted}, but it is {value:g}.")
+
+
+def require_choices(settings: Any) -> None:
+    """Raise `DeFlowError` where a `Literal` field of a dataclass holds none of its choices."""
+    hints = typing.get_type_hints(type(settings))
+    for field in dataclasses.fields(settings):
+        if typing.get_origin(hints[field.name]) is typing.Literal:
+            choices = typing.get_args(hints[field.name])
+            value = getattr(settings, field.name)
+            if value not in choices:
+                wanted = " or ".join(map(str, choices))
+                raise DeFlowError(f"The setting {field.name} must be {wanted}, not {value!r}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import equinox as eqx
 from jaxtyping import Array, Float
@@ -37,6 +38,12 @@ class Spec:
     action_dim: int
     reward_range: tuple[float, float]
     total_steps: int
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Spec:
+        """Read back what `dataclasses.asdict` wrote."""
+        low, high = document["reward_range"]
+        return cls(**{**document, "reward_range": (low, high)})
 
 
 class Clock(eqx.Module):

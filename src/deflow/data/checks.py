@@ -26,7 +26,7 @@ def matrix(value: Any, what: str) -> Array:
             f"{what} are a dictionary, and the networks here read one vector per row; join its "
             "parts with numpy.concatenate(..., axis=1)."
         )
-    array = _numbers(value, what)
+    array = numbers(value, what)
     if array.ndim != 2:
         raise DeFlowError(
             f"{what} have shape {array.shape}, and must have two dimensions, rows and columns"
@@ -41,7 +41,7 @@ def matrix(value: Any, what: str) -> Array:
 
 def column(value: Any, what: str, rows: int) -> Array:
     """A vector [rows] of numbers; [rows, 1] is squeezed, as some published sets store it so."""
-    array = _numbers(value, what)
+    array = numbers(value, what)
     if array.shape == (rows, 1):
         array = array[:, 0]
     if array.ndim != 1:
@@ -72,9 +72,10 @@ def same_rows(array: Array, what: str, rows: int) -> Array:
 
 def finite(array: Array, what: str) -> Array:
     """The array as float32, where every number is finite as such."""
-    with np.errstate(over="ignore"):
+    with np.errstate(over="ignore", invalid="ignore"):
         narrow = np.asarray(array, dtype=np.float32)
-    if not np.isfinite(narrow.sum(dtype=np.float64)):  # One pass settles it for a sound array.
+        total = narrow.sum(dtype=np.float64)
+    if not np.isfinite(total):  # One pass without copies settles it for a sound array.
         _name_first(narrow, array, what)
     return narrow
 
@@ -118,7 +119,12 @@ def actions(value: Any, what: str, rows: int) -> Array:
     return np.clip(array, -1.0 + ROUNDING, 1.0 - ROUNDING)
 
 
-def _numbers(value: Any, what: str) -> Array:
+def numbers(value: Any, what: str) -> Array:
+    """An array of real numbers, of any shape.
+
+    Raises:
+        DeFlowError: ragged rows, or another type than real numbers.
+    """
     try:
         array = np.asarray(value)
     except ValueError as error:

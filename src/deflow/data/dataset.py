@@ -137,7 +137,7 @@ def _ends_by_length(lengths: Any, count: int, name: str) -> NDArray[np.bool_]:
     ends = np.zeros(count, np.bool_)
     if lengths is None:
         return ends
-    array = np.asarray(lengths)
+    array = checks.numbers(lengths, f"{name}: lengths")
     if array.ndim != 1 or array.dtype.kind not in "iu" or (array < 1).any():
         raise DeFlowError(f"{name}: lengths must be whole numbers of at least 1, one a trajectory.")
     if array.sum() != count:

@@ -20,6 +20,7 @@ from deflow.core.progress import console, progress_bar
 from deflow.data.folder import ensure_writable
 from deflow.data.npz import join_npz
 from deflow.data.provenance import (
+    check_files,
     file_entry,
     provenance_file,
     read_json,
@@ -48,12 +49,11 @@ def generate(
 ) -> Path:
     """Collect a dataset by OGBench's official recipe, in its official layout.
 
-    Writes `<dataset>.npz` (`episodes` trajectories), `<dataset>-val.npz` (a tenth as
-    many, at least one) and
-    `<dataset>.json` (recipe, seed, versions, checksums) into `data_dir`. The files are the same,
-    byte for byte, for any number of workers and after any kill: every episode has its own seed. A
-    call with the same settings goes on where a killed one stopped, and does nothing where the
-    files are complete. Worker processes are spawned, so a script calls this under
+    Writes `<dataset>.npz` (`episodes` trajectories), `<dataset>-val.npz` (a tenth as many, at least
+    one) and `<dataset>.json` (settings, versions, checksums) into `data_dir`. The .npz files are
+    the same, byte for byte, for any number of workers and after any kill: every episode has its own
+    seed. A call with the same settings goes on where a killed one stopped, and does nothing where
+    the files are complete. Worker processes are spawned, so a script calls this under
     `if __name__ == "__main__":`.
 
     Args:
@@ -113,7 +113,10 @@ def _begin(settings: Settings, target: Path, partial: Path, overwrite: bool) -> 
     """Check what is there already; make or keep the partial folder. False: all is done."""
     begun, made = read_json(partial / "manifest.json"), read_json(provenance_file(target))
     existing = [file for file in (target, validation_file(target)) if file.exists()]
-    if len(existing) == 2 and made.get("settings") == settings and not overwrite:
+    # A finished set stays good when a library is updated; an unfinished one must not be mixed.
+    same = _without_versions(made.get("settings", {})) == _without_versions(settings)
+    if same and len(existing) == 2 and not overwrite:
+        check_files(target)
         if begun in ({}, settings):
             shutil.rmtree(partial, ignore_errors=True)
         return False
@@ -179,11 +182,15 @@ def _finish(settings: Settings, target: Path, partial: Path, bar: Progress) -> N
     shutil.rmtree(partial)
 
 
+def _without_versions(settings: Settings) -> Settings:
+    return {name: value for name, value in settings.items() if name != "versions"}
+
+
 def _difference(theirs: Settings, ours: Settings) -> str:
     """`episodes 20 there, 300 here`: the settings that differ, flattened."""
 
     def flat(settings: Settings) -> Settings:
-        return {**settings, **settings.get("versions", {}), "versions": None}
+        return {**_without_versions(settings), **settings.get("versions", {})}
 
     there, here = flat(theirs), flat(ours)
     return ", ".join(

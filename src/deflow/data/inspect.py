@@ -9,7 +9,6 @@ import numpy as np
 
 from deflow.core.errors import DeFlowError
 from deflow.data.dataset import Dataset
-from deflow.data.folder import data_folder
 from deflow.data.names import parse_dataset, parse_task, tasks
 from deflow.data.npz import read_npz
 from deflow.data.ogbench import LAYOUT, Array, locate_set, read_set, relabel, to_dataset
@@ -70,7 +69,7 @@ def inspect(name: str, data_dir: Path | None = None, *, verify: bool = False) ->
     if name.endswith(".npz"):
         return {"file": name, "train": _describe_file(Path(name).expanduser())}
     dataset = parse_dataset(name)
-    target = locate_set(dataset, data_dir or data_folder(), download=False)
+    target = locate_set(dataset, data_dir, download=False)
     kept = check_files(target, full=verify)
     if verify and not kept:
         raise DeFlowError(f"No checksum was kept of {target}, so there is nothing to compare with.")

@@ -88,15 +88,16 @@ def read_set(path: Path) -> Arrays:
         DeFlowError: see `load_task`.
     """
     arrays = read_npz(path, required=LAYOUT)
-    count = len(checks.matrix(arrays["observations"], f"{path}: observations"))
-    for key in ("observations", "qpos", *(["qvel"] if "qvel" in arrays else [])):
-        arrays[key] = checks.same_rows(
-            checks.matrix(arrays[key], f"{path}: {key}"), f"{path}: {key}", count
-        )
+    matrices = {
+        key: checks.matrix(arrays[key], f"{path}: {key}")
+        for key in ("observations", "qpos", "qvel", "button_states")
+        if key in arrays
+    }
+    count = len(matrices["observations"])
+    for key, matrix in matrices.items():
+        arrays[key] = checks.same_rows(matrix, f"{path}: {key}", count)
     arrays["actions"] = checks.actions(arrays["actions"], f"{path}: actions", count)
     arrays["terminals"] = checks.flags(arrays["terminals"], f"{path}: terminals", count)
-    if "button_states" in arrays:
-        checks.same_rows(arrays["button_states"], f"{path}: button_states", count)
     if not arrays["terminals"][-1] or arrays["terminals"].all():
         raise DeFlowError(
             f"{path} is not in OGBench's layout: terminals must be true on the last row of each "

@@ -1,7 +1,7 @@
 """Episodes played in worker processes, one file each, whatever the number of workers.
 
-A worker asks for an index, plays that episode and writes its file; the parent hands out the next
-one. Workers leave as soon as their parent does, even where it was killed.
+A worker is handed an index, plays that episode, writes its file and says so. Workers leave as soon
+as their parent does, even where it was killed.
 """
 
 from __future__ import annotations
@@ -70,11 +70,19 @@ def play_all(
             for ready in wait(list(playing)):
                 connection = cast(Connection, ready)
                 index = playing.pop(connection)
-                _receive(connection, processes[connection], recipe, index)
                 following = next(todo, None)
-                if following is not None:
-                    playing[connection] = following
-                    connection.send(following)
+                try:
+                    failure = connection.recv()
+                    if following is not None:
+                        playing[connection] = following
+                        connection.send(following)
+                except (EOFError, OSError):
+                    processes[connection].join()
+                    code = processes[connection].exitcode
+                    raise _error(recipe, index, f"its worker ended with exit code {code}") from None
+                if failure is not None:
+                    last = failure.strip().rsplit("\n", 1)[-1]
+                    raise _error(recipe, index, last) from RuntimeError(failure)
                 yield index
     finally:
         for connection, process in processes.items():
@@ -83,22 +91,11 @@ def play_all(
             connection.close()
 
 
-def _receive(connection: Connection, process: BaseProcess, recipe: Recipe, index: int) -> None:
-    """Take a worker's word that its episode is done, or raise what went wrong."""
-    again = "what is finished is kept, so the same command goes on from there"
-    try:
-        failure: str | None = connection.recv()
-    except (EOFError, OSError):
-        process.join()
-        raise DeFlowError(
-            f"A worker process ended (exit code {process.exitcode}) while it played episode "
-            f"{index} of {recipe.dataset}; {again}."
-        ) from None
-    if failure is not None:
-        last = failure.strip().rsplit("\n", 1)[-1]
-        raise DeFlowError(
-            f"Episode {index} of {recipe.dataset} failed in a worker process ({last}); {again}."
-        ) from RuntimeError(failure)
+def _error(recipe: Recipe, index: int, reason: str) -> DeFlowError:
+    return DeFlowError(
+        f"Episode {index} of {recipe.dataset} failed in a worker process ({reason}); what is "
+        "finished is kept, so the same command goes on from there."
+    )
 
 
 def _start(recipe: Recipe, seed: int, folder: Path) -> tuple[BaseProcess, Connection]:

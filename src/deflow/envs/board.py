@@ -7,46 +7,44 @@ import os
 import tempfile
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import NDArray
 
 
 class Board:
-    """Arrays over one shared mapping of an unnamed file, so that nothing is left behind by a kill.
+    """A table over one shared mapping of an unnamed file, so that a kill leaves nothing behind.
 
     The pool writes `actions`, `active` and `next_episode`; each worker writes the rest of the rows
     that are its own.
     """
 
-    def __init__(self, handle: int, slots: int, workers: int, obs_dim: int, act_dim: int) -> None:
-        fields: list[tuple[str, tuple[int, ...], DTypeLike]] = [
-            ("rewards", (slots,), np.float64),
-            ("success", (slots,), np.float64),  # NaN where the environment does not say
-            ("seconds", (workers,), np.float64),
-            ("next_episode", (slots,), np.int64),  # -1: none
-            ("observations", (slots, obs_dim), np.float32),
-            ("actions", (slots, act_dim), np.float32),
-            ("active", (slots,), np.bool_),
-            ("terminated", (slots,), np.bool_),
-            ("truncated", (slots,), np.bool_),
-        ]
-        size = sum(int(np.prod(shape)) * np.dtype(dtype).itemsize for _, shape, dtype in fields)
-        if os.fstat(handle).st_size < size:
-            os.ftruncate(handle, size)
-        memory = mmap.mmap(handle, size)
-        arrays: dict[str, NDArray[np.generic]] = {}
-        offset = 0
-        for name, shape, dtype in fields:
-            arrays[name] = np.ndarray(shape, dtype, buffer=memory, offset=offset)
-            offset += arrays[name].nbytes
-        self.rewards: NDArray[np.float64] = arrays["rewards"]  # type: ignore[assignment]
-        self.success: NDArray[np.float64] = arrays["success"]  # type: ignore[assignment]
-        self.seconds: NDArray[np.float64] = arrays["seconds"]  # type: ignore[assignment]
-        self.next_episode: NDArray[np.int64] = arrays["next_episode"]  # type: ignore[assignment]
-        self.observations: NDArray[np.float32] = arrays["observations"]  # type: ignore[assignment]
-        self.actions: NDArray[np.float32] = arrays["actions"]  # type: ignore[assignment]
-        self.active: NDArray[np.bool_] = arrays["active"]  # type: ignore[assignment]
-        self.terminated: NDArray[np.bool_] = arrays["terminated"]  # type: ignore[assignment]
-        self.truncated: NDArray[np.bool_] = arrays["truncated"]  # type: ignore[assignment]
+    def __init__(self, handle: int, slots: int, obs_dim: int, act_dim: int) -> None:
+        row = np.dtype(
+            [
+                ("observations", np.float32, (obs_dim,)),
+                ("actions", np.float32, (act_dim,)),
+                ("rewards", np.float64),
+                ("success", np.float64),  # NaN where the environment does not say
+                ("seconds", np.float64),  # a worker's stepping, all in the first of its rows
+                ("next_episode", np.int64),  # -1: none
+                ("active", np.bool_),
+                ("terminated", np.bool_),
+                ("truncated", np.bool_),
+            ],
+            align=True,
+        )
+        if os.fstat(handle).st_size < slots * row.itemsize:
+            os.ftruncate(handle, slots * row.itemsize)
+        memory = mmap.mmap(handle, slots * row.itemsize)
+        rows = np.ndarray(slots, row, buffer=memory)
+        self.observations: NDArray[np.float32] = rows["observations"]
+        self.actions: NDArray[np.float32] = rows["actions"]
+        self.rewards: NDArray[np.float64] = rows["rewards"]
+        self.success: NDArray[np.float64] = rows["success"]
+        self.seconds: NDArray[np.float64] = rows["seconds"]
+        self.next_episode: NDArray[np.int64] = rows["next_episode"]
+        self.active: NDArray[np.bool_] = rows["active"]
+        self.terminated: NDArray[np.bool_] = rows["terminated"]
+        self.truncated: NDArray[np.bool_] = rows["truncated"]
 
 
 def open_memory() -> int:

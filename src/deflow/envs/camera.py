@@ -6,6 +6,7 @@ since MuJoCo chooses its way of drawing once, when it is imported.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import sys
@@ -46,7 +47,8 @@ def serve(connection: Connection) -> None:
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
     except Exception as error:
-        connection.send_bytes(report(error, where))
+        with contextlib.suppress(OSError):
+            connection.send_bytes(report(error, where))
 
 
 def _draw(env: SeededEnv, name: str) -> NDArray[np.uint8]:

@@ -42,11 +42,8 @@ class EnvSpec:
 
     @classmethod
     def parse(cls, text: str) -> EnvSpec:
-        """Read what `--env` takes: `module:make`, or an id such as `cube-single-...-v0`."""
-        _, colon, attribute = text.partition(":")
-        if colon and attribute.replace(".", "").isidentifier():
-            return cls(entry=text)
-        return cls(env_id=text)
+        """Read what `--env` takes: `module:make`, or an id, which holds no colon."""
+        return cls(entry=text) if ":" in text else cls(env_id=text)
 
     @property
     def name(self) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
+from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
 from types import TracebackType
 from typing import Any
@@ -16,7 +18,7 @@ from deflow.core.errors import DeFlowError
 from deflow.envs.board import Board, open_memory
 from deflow.envs.make import EnvSpec
 from deflow.envs.process import check, ending, start, stop
-from deflow.envs.worker import DONE, RESET, STEP, own_slots
+from deflow.envs.worker import DONE, MAKE, OPEN, RESET, STEP, own_slots
 
 
 class EnvPool:
@@ -41,18 +43,12 @@ class EnvPool:
         self._episodes = np.full(slots, -1, np.int64)
         self._connections: list[Connection] = []
         self._processes: list[subprocess.Popen[bytes]] = []
-        try:
+        with self._closed_by_failure():
             for index in range(self.workers):
-                self._start(index)
-        except BaseException:
-            self.close()
-            raise
-
-    def _start(self, index: int) -> None:
-        connection, process = start("deflow.envs.worker", (self._memory,))
-        self._connections.append(connection)
-        self._processes.append(process)
-        connection.send((self.spec, self.slots, self.workers, index))
+                connection, process = start("deflow.envs.worker", (self._memory,))
+                self._connections.append(connection)
+                self._processes.append(process)
+                self._send(index, MAKE, (spec, slots, self.workers, index))
 
     @property
     def board(self) -> Board:
@@ -80,7 +76,7 @@ class EnvPool:
         self.board.next_episode[:] = episodes
         self._episodes[:] = episodes
         self.board.active[:] = episodes >= 0
-        self._exchange(RESET + str(seed).encode())
+        self._exchange(RESET, seed)
 
     def step(self, actions: NDArray[np.floating[Any]], next_episodes: NDArray[np.int64]) -> None:
         """One step of every active slot, with actions [slots, act] clipped to [-1, 1].
@@ -120,31 +116,32 @@ class EnvPool:
         self.close()
 
     def _ready(self) -> None:
-        try:
-            widths = [json.loads(reply) for reply in self._collect()]
-            obs_dim, act_dim = widths[0]["obs_dim"], widths[0]["act_dim"]
-            board = Board(self._memory, self.slots, self.workers, obs_dim, act_dim)
-            self._send(b"go")
-        except BaseException:
-            self.close()
-            raise
-        self._board = board
+        with self._closed_by_failure():
+            replies = self._collect()
+            obs_dim, act_dim = json.loads(replies[0])["widths"]
+            self._board = Board(self._memory, self.slots, obs_dim, act_dim)
+        self._exchange(OPEN)
 
-    def _exchange(self, message: bytes) -> None:
-        try:
-            self._send(message)
+    def _exchange(self, task: str, argument: object = None) -> None:
+        with self._closed_by_failure():
+            for index in range(len(self._connections)):
+                self._send(index, task, argument)
             self._collect()
+
+    @contextlib.contextmanager
+    def _closed_by_failure(self) -> Iterator[None]:
+        """Replies may be outstanding after a failure, an interruption too: no further use."""
+        try:
+            yield
         except BaseException:
-            # Replies may be outstanding: the pool cannot be used further.
             self.close()
             raise
 
-    def _send(self, message: bytes) -> None:
-        for index, connection in enumerate(self._connections):
-            try:
-                connection.send_bytes(message)
-            except OSError as error:
-                raise self._death(index) from error
+    def _send(self, index: int, task: str, argument: object) -> None:
+        try:
+            self._connections[index].send((task, argument))
+        except OSError as error:
+            raise self._death(index) from error
 
     def _collect(self) -> list[bytes]:
         """One reply of each worker; a dead one is noticed at once, since its pipe closes."""

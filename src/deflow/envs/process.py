@@ -55,8 +55,9 @@ def stop(process: subprocess.Popen[bytes]) -> None:
 
 
 def ending(process: subprocess.Popen[bytes]) -> str:
-    """How a process that is gone came to its end, in words."""
-    code = process.wait()
+    """How a process that closed its connection came to its end, in words."""
+    stop(process)
+    code = process.returncode
     return f"killed by signal {-code}" if code < 0 else f"exit status {code}"
 
 

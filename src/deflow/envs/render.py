@@ -55,7 +55,7 @@ def _draws(name: str) -> bool:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
-            timeout=30,
+            timeout=20,
         )
     except subprocess.TimeoutExpired:
         return False

@@ -22,7 +22,7 @@ def make_many(env: gymnasium.Env[Any, Any], spec: EnvSpec, count: int) -> list[S
     OGBench's manipulation models take half a second and 90 MB each, nearly all of it meshes, so
     their copies share the compiled model. Others are simply made again.
     """
-    if not _is_manipulation(env):
+    if spec.entry or not _is_manipulation(env):
         return [SeededEnv(e) for e in (env, *(make_env(spec) for _ in range(count - 1)))]
     with quiet():
         env.reset(seed=0)  # compiles the model
@@ -34,7 +34,8 @@ def make_many(env: gymnasium.Env[Any, Any], spec: EnvSpec, count: int) -> list[S
 
 def _is_manipulation(env: gymnasium.Env[Any, Any]) -> bool:
     entry = env.spec.entry_point if env.spec else None
-    return isinstance(entry, str) and entry.startswith("ogbench.manipspace")
+    known = isinstance(entry, str) and entry.startswith("ogbench.manipspace")
+    return known and hasattr(env.unwrapped, "_ik")
 
 
 def _copy(env: gymnasium.Env[Any, Any]) -> gymnasium.Env[Any, Any]:

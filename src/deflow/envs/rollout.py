@@ -13,6 +13,9 @@ from numpy.typing import NDArray
 from deflow.core.errors import DeFlowError
 from deflow.envs.pool import EnvPool
 
+LONGEST = 100_000
+"""Steps after which an episode is taken for one that never ends."""
+
 Act = Callable[[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]], NDArray[np.float32]]
 """Maps observations [members, n, obs], episodes [members, n] and steps [members, n] to actions
 [members, n, act], n being slots per member. Idle slots pass stale rows; theirs are ignored."""
@@ -59,7 +62,8 @@ def rollout(
     actions and (seed, episode) only, the same for each member. `on_tick(done, total)` counts
     episodes over all members.
 
-    Raises `DeFlowError` where an action is not finite, and whatever the pool raises.
+    Raises `DeFlowError` where an action is not finite, where an episode does not end, and whatever
+    the pool raises.
     """
     if members < 1 or pool.slots % members:
         raise DeFlowError(f"{pool.slots} slots cannot be split evenly over {members} members.")
@@ -103,6 +107,7 @@ def rollout(
         returns[active] += board.rewards[active]
         lengths[active] += 1
         ended = active & (board.terminated | board.truncated)
+        _check_endless(lengths, playing, pool.spec.name)
         for slot in np.flatnonzero(ended):
             success = float(board.success[slot])
             results[slot // width][int(playing[slot])] = EpisodeResult(
@@ -122,6 +127,14 @@ def rollout(
     times.workers = float(board.seconds.sum())
     times.total = time.perf_counter() - started
     return [[result[episode] for episode in episodes] for result in results], times
+
+
+def _check_endless(lengths: NDArray[np.int64], playing: NDArray[np.int64], name: str) -> None:
+    if lengths.max() >= LONGEST:
+        raise DeFlowError(
+            f"Episode {int(playing[lengths.argmax()])} of '{name}' has not ended after {LONGEST:,} "
+            "steps; wrap the environment with gymnasium.wrappers.TimeLimit."
+        )
 
 
 def _checked(

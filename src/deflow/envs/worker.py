@@ -6,45 +6,63 @@ descriptors. It ends when the pool closes its end of the connection, or dies.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import signal
 import sys
 import time
+from collections.abc import Callable
 from multiprocessing.connection import Connection
+from typing import Any
 
 from deflow.envs.board import Board
 from deflow.envs.make import EnvSpec, make_env, validate_env
 from deflow.envs.process import report
 from deflow.envs.replicate import make_many
-from deflow.envs.seeded import SeededEnv
 
-DONE = b"done"
-RESET = b"reset"
-STEP = b"step"
+MAKE, OPEN, RESET, STEP = "make", "open", "reset", "step"
+"""What the pool may ask for, in the order in which it asks."""
+
+DONE = b"{}"
 
 
 class Share:
     """The environments of one worker, and what each is playing."""
 
-    def __init__(self, envs: list[SeededEnv], board: Board, first: int, index: int) -> None:
-        self._envs = envs
-        self._board = board
-        self._first = first
-        self._index = index
-        self._episodes = [-1] * len(envs)
-        self._steps = [0] * len(envs)
+    def __init__(self, memory: int) -> None:
+        self.doing = "being made"
+        self._memory = memory
+        self._episodes: list[int] = []
+        self._steps: list[int] = []
         self._seed = 0
-        self.playing = ""
 
-    def reset(self, seed: int) -> None:
+    def make(self, order: tuple[EnvSpec, int, int, int]) -> bytes:
+        """Make the environments that fall to worker `index`; answers with their widths."""
+        spec, self._slots, workers, index = order
+        mine = own_slots(self._slots, workers, index)
+        env = make_env(spec)
+        self._widths = validate_env(env)
+        self._envs = make_many(env, spec, len(mine))
+        self._first = mine.start
+        self._episodes = [-1] * len(mine)
+        self._steps = [0] * len(mine)
+        return json.dumps({"widths": self._widths}).encode()
+
+    def open(self, _: None) -> bytes:
+        """Look at the shared memory, which the pool has given its size."""
+        self._board = Board(self._memory, self._slots, *self._widths)
+        return DONE
+
+    def reset(self, seed: int) -> bytes:
         """Begin the next episode in every slot that has one."""
         self._seed = seed
         for i in range(len(self._envs)):
             if self._board.next_episode[self._first + i] >= 0:
                 self._begin(i)
+        return DONE
 
-    def step(self) -> None:
+    def step(self, _: None) -> bytes:
         """One step in every active slot; an episode that ends gives way to the slot's next one."""
         started = time.perf_counter()
         board = self._board
@@ -53,7 +71,7 @@ class Share:
             if not board.active[slot]:
                 continue
             self._steps[i] += 1
-            self.playing = f"episode {self._episodes[i]}, step {self._steps[i]}"
+            self.doing = f"episode {self._episodes[i]}, step {self._steps[i]}"
             observation, reward, terminated, truncated, info = env.step(board.actions[slot].copy())
             board.rewards[slot] = reward
             board.terminated[slot] = terminated
@@ -63,51 +81,40 @@ class Share:
                 self._begin(i)
             else:
                 board.observations[slot] = observation
-        board.seconds[self._index] += time.perf_counter() - started
+        board.seconds[self._first] += time.perf_counter() - started
+        return DONE
 
     def _begin(self, i: int) -> None:
         slot = self._first + i
         self._episodes[i] = int(self._board.next_episode[slot])
         self._steps[i] = 0
-        self.playing = f"episode {self._episodes[i]}, reset"
+        self.doing = f"episode {self._episodes[i]}, reset"
         self._board.observations[slot] = self._envs[i].reset(self._seed, self._episodes[i])
 
 
 def serve(connection: Connection, memory: int) -> None:
-    """Make the environments, then obey the pool until it closes the connection."""
-    share: Share | None = None
-    try:
-        spec, slots, workers, index = connection.recv()
-        share = _set_up(connection, memory, spec, slots, workers, index)
+    """Do what the pool asks until it closes the connection, or something fails."""
+    share = Share(memory)
+    tasks: dict[str, Callable[[Any], bytes]] = {
+        MAKE: share.make,
+        OPEN: share.open,
+        RESET: share.reset,
+        STEP: share.step,
+    }
+    with contextlib.suppress(EOFError, OSError):  # the pool is gone
         while True:
-            message = connection.recv_bytes()
-            if message == STEP:
-                share.step()
-            else:
-                share.reset(int(message[len(RESET) :]))
-            connection.send_bytes(DONE)
-    except (EOFError, BrokenPipeError, ConnectionResetError):
-        return
-    except Exception as error:
-        where = share.playing if share else "being made"
-        connection.send_bytes(report(error, where))
+            task, argument = connection.recv()
+            try:
+                answer = tasks[task](argument)
+            except Exception as error:
+                connection.send_bytes(report(error, share.doing))
+                return
+            connection.send_bytes(answer)
 
 
 def own_slots(slots: int, workers: int, index: int) -> range:
     """The contiguous share of the slots that falls to one worker."""
     return range(index * slots // workers, (index + 1) * slots // workers)
-
-
-def _set_up(
-    connection: Connection, memory: int, spec: EnvSpec, slots: int, workers: int, index: int
-) -> Share:
-    mine = own_slots(slots, workers, index)
-    first = make_env(spec)
-    obs_dim, act_dim = validate_env(first)
-    envs = make_many(first, spec, len(mine))
-    connection.send_bytes(json.dumps({"obs_dim": obs_dim, "act_dim": act_dim}).encode())
-    connection.recv_bytes()  # the pool has given the memory its size
-    return Share(envs, Board(memory, slots, workers, obs_dim, act_dim), mine.start, index)
 
 
 def main() -> None:

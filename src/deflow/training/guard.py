@@ -56,9 +56,11 @@ class Guard:
     def __init__(self, members: tuple[Member, ...], frozen: tuple[Frozen, ...] = ()):
         self.members = members
         self.frozen = list(frozen)
+        self._previous: Callable[[], State] | None = None
 
     @property
     def alive(self) -> np.ndarray:
+        """Which members still learn."""
         gone = {entry.member for entry in self.frozen}
         return np.array([member.label not in gone for member in self.members])
 
@@ -75,26 +77,17 @@ class Guard:
 
         `replay(n)` runs the chunk again for n steps. Raises `DeFlowError` if no member is left.
         """
-        alive = self.alive
-        good = np.asarray(finite_members(after))
+        finite = np.asarray(finite_members(after))
         length = len(next(iter(metrics.values())))
-        news = []
-        for index in np.flatnonzero(alive):
+        held, news = before, []
+        for index in np.flatnonzero(self.alive):
             found = first_bad_step(metrics, int(index))
-            if found is None and good[index]:
+            if found is None and finite[index]:
                 continue
             steps, term = found or (length, "a parameter")
-            state = before
-            while steps > 0:
-                state = replay(steps)
-                if np.asarray(finite_members(state))[index]:
-                    break
-                steps -= 1
-            else:
-                state = before
-            mask = jnp.arange(len(self.members)) == index
-            before = choose(mask, state, before)
-            news.append(Frozen(self.members[index].label, phase, start + steps, term))
+            good = self._last_good(before, steps, replay)
+            held = choose(jnp.arange(len(self.members)) == index, good, held)
+            news.append(Frozen(self.members[index].label, phase, max(start + steps - 1, 0), term))
         self.frozen += news
         if not self.alive.any():
             last = self.frozen[-1].sentence()
@@ -102,6 +95,19 @@ class Guard:
                 f"No member of the run is left to train. {last} A smaller learning_rate, or data "
                 "with smaller rewards, may help."
             )
+        self._previous = lambda: replay(length - 1)
         if self.alive.all():
             return after, news
-        return choose(jnp.asarray(self.alive), after, before), news
+        return choose(jnp.asarray(self.alive), after, held), news
+
+    def _last_good(self, before: State, steps: int, replay: Callable[[int], State]) -> State:
+        """The last state whose own losses were finite.
+
+        A loss that is not finite after n updates was computed on what the n-th update made, so
+        the state to keep is the one before that update. It may lie in the chunk before.
+        """
+        if steps > 1:
+            return replay(steps - 1)
+        if steps == 1 or self._previous is None:
+            return before
+        return self._previous()

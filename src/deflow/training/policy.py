@@ -57,7 +57,7 @@ class Policy:
 def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, dict[str, Any]]:
     """A run's members and their newest sound states; the meta says where they stand."""
     config = folder.config()
-    spec = Spec(**{**folder.read_json("spec.json"), "total_steps": config.steps})
+    spec = Spec.from_json(folder.read_json("spec.json"))
     family = Family.build(config.agent, members_of(config.seeds, config.over))
     sound = checkpoint.newest_sound(folder.checkpoints)
     shapes = jax.eval_shape(lambda: {"states": family.init(spec), "keys": _key_data(family)})
@@ -74,6 +74,7 @@ def load_policy(
     run_dir: str | Path,
     seed: int | None = None,
     *,
+    member: str | None = None,
     kind: PolicyKind = "policy",
     noise_seed: int = 0,
 ) -> Policy:
@@ -82,22 +83,27 @@ def load_policy(
     Args:
         run_dir: the run's folder.
         seed: which of its seeds; may be left out where there is one.
+        member: which member, by its label (`seed0-delta0.003`), where settings were swept.
         kind: `policy`, or `prior` for the base flow alone.
         noise_seed: where the policy's own draws begin.
 
     Raises:
-        DeFlowError: no such run or seed, or no usable checkpoint.
+        DeFlowError: no such run, seed or member, more than one, or no usable checkpoint.
     """
     _, family, states, spec, _ = load_family(RunFolder.open(Path(run_dir)))
-    seeds = [member.seed for member in family.members]
-    wanted = seeds[0] if seed is None and len(seeds) == 1 else seed
-    if wanted not in seeds:
+    fitting = [
+        index
+        for index, own in enumerate(family.members)
+        if (seed is None or own.seed == seed) and (member is None or own.label == member)
+    ]
+    if len(fitting) != 1:
+        labels = ", ".join(own.label for own in family.members)
         raise DeFlowError(
-            f"{run_dir} holds the seeds {', '.join(map(str, sorted(set(seeds))))}: name one with "
-            f"seed=..., not {seed}."
+            f"{run_dir} has {len(fitting) or 'no'} members that fit: name one of {labels}, with "
+            "seed=... or member=..."
         )
-    index = seeds.index(wanted)
-    agents, state = jax.tree.map(lambda leaf: leaf[index : index + 1], (family.agents, states))
+    one = slice(fitting[0], fitting[0] + 1)
+    agents, state = jax.tree.map(lambda leaf: leaf[one], (family.agents, states))
     return Policy(agents, state, spec, noise_seed, kind)
 
 

@@ -120,12 +120,13 @@ class Trainer:
             interval.append(metrics)
             self.bar.update(bar, completed=step, note=self.note)
             done = step == phase.steps
-            if done or step % config.log_every == 0:
+            keep = done or step % config.checkpoint_every == 0
+            if keep or step % config.log_every == 0:
                 self._write_metrics(phase, guard, interval, seconds)
                 interval, seconds = [], 0.0
             if last and (done or step % config.eval_every == 0):
                 self._evaluate(active)
-            if done or step % config.checkpoint_every == 0:
+            if keep:
                 states = _graft(phase, states, active) if shared else active
                 self._save(states)
         self.bar.update(bar, completed=phase.steps)
