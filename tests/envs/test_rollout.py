@@ -141,6 +141,13 @@ def test_an_action_that_is_not_finite_is_named() -> None:
         played(WALK, 2, 1, range(2), act=diverged)
 
 
+def test_an_episode_without_end_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("deflow.envs.rollout.LONGEST", 50)
+    endless = EnvSpec(entry="tests.envs.toys:Sleepy", kwargs=(("notes", "/dev/null"),))
+    with pytest.raises(DeFlowError, match=r"not ended after 50 steps.*TimeLimit"):
+        played(endless, 2, 1, range(2))
+
+
 def test_actions_of_another_shape_are_refused() -> None:
     with pytest.raises(DeFlowError, match=r"\(1, 2, 2\)"):
         played(WALK, 2, 1, range(2), act=lambda *_: np.zeros((2, 2), np.float32))
