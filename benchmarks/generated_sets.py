@@ -46,7 +46,7 @@ def main() -> None:
             "python": platform.python_version(),
             **{name: version(name) for name in ("ogbench", "mujoco", "gymnasium", "numpy")},
         },
-        "machine": {"processor": _processor(), "cores": os.cpu_count()},
+        "machine": {"processor": _processor(), "cores": os.cpu_count(), "load": os.getloadavg()},
         "sets": {},
     }
     with tempfile.TemporaryDirectory() as folder:

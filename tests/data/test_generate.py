@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import multiprocessing as mp
 import os
@@ -165,6 +166,30 @@ def test_files_that_are_there_are_kept(tmp_path: Path, capsys: pytest.CaptureFix
         generate(dataset, episodes=2, **settings)
 
 
+def test_two_processes_do_not_make_the_same_set(tmp_path: Path) -> None:
+    dataset = "pointmaze-medium-navigate-v0"
+    with open(tmp_path / f".{dataset}.lock", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        with pytest.raises(DeFlowError, match="Another process is making"):
+            generate(dataset, episodes=1, data_dir=tmp_path, steps=20)
+
+
+def test_an_updated_library_keeps_finished_sets_and_refuses_unfinished_ones(tmp_path: Path) -> None:
+    dataset = "pointmaze-medium-navigate-v0"
+    target = generate(dataset, episodes=1, data_dir=tmp_path, steps=20)
+    made = json.loads(provenance_file(target).read_text())
+    made["settings"]["versions"]["mujoco"] = "1.0"
+    provenance_file(target).write_text(json.dumps(made))
+    stamp = target.stat().st_mtime_ns
+    generate(dataset, episodes=1, data_dir=tmp_path, steps=20)
+    assert target.stat().st_mtime_ns == stamp
+    partial = tmp_path / "other" / f".{dataset}.partial"
+    partial.mkdir(parents=True)
+    (partial / "manifest.json").write_text(json.dumps(made["settings"]))
+    with pytest.raises(DeFlowError, match=r"unfinished set .*\(mujoco 1.0 there"):
+        generate(dataset, episodes=1, data_dir=tmp_path / "other", steps=20)
+
+
 def test_a_kill_between_the_two_final_renames_is_mended(tmp_path: Path) -> None:
     dataset = "pointmaze-medium-navigate-v0"
     target = generate(dataset, episodes=1, data_dir=tmp_path, steps=20)
@@ -192,7 +217,7 @@ def test_what_goes_wrong_in_a_worker_is_one_error(tmp_path: Path) -> None:
     next(playing)
     (worker,) = [p for p in mp.active_children() if p.name == "deflow-generate"]
     worker.kill()
-    with pytest.raises(DeFlowError, match=r"worker process ended \(exit code -9\)"):
+    with pytest.raises(DeFlowError, match=r"its worker ended with exit code -9"):
         list(playing)
     assert not [p for p in mp.active_children() if p.name == "deflow-generate"]
 

@@ -12,6 +12,7 @@ from deflow.data.dataset import Dataset
 from deflow.data.names import parse_dataset, parse_task, tasks
 from deflow.data.npz import read_npz
 from deflow.data.ogbench import LAYOUT, Array, locate_set, read_set, relabel, to_dataset
+from deflow.data.own import load_file
 from deflow.data.provenance import check_files, validation_file
 
 _DISTINCT = 20
@@ -98,9 +99,7 @@ def inspect(name: str, data_dir: Path | None = None, *, verify: bool = False) ->
 def _describe_file(path: Path) -> dict[str, Any]:
     arrays = read_npz(path, required=("observations", "actions", "terminals"))
     if "rewards" in arrays:
-        known = ("observations", "actions", "rewards", "terminals", "timeouts", "next_observations")
-        given = {key: arrays[key] for key in known if key in arrays}
-        return describe(Dataset.from_arrays(**given, name=path.name))
+        return describe(load_file(path))
     if not set(LAYOUT) <= set(arrays):
         raise DeFlowError(
             f"{path} holds {', '.join(arrays)}: neither rewards, as your own arrays would, nor "
