@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from pathlib import Path
 from typing import Any, cast
 
@@ -17,7 +18,7 @@ from deflow.data.names import Task
 from deflow.data.npz import read_npz
 from deflow.data.provenance import check_files, validation_file
 from deflow.data.recipes import recipe_for
-from deflow.data.simulator import make_env
+from deflow.data.simulator import ignore_noise, make_env
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -117,14 +118,16 @@ def relabel(task: Task, sets: dict[str, Arrays]) -> list[tuple[Array, Array]]:
     env = make_env(task.env_id)
     state = np.random.get_state()  # noqa: NPY002
     try:
-        env.reset(seed=0)
-        labels = []
-        for split, arrays in sets.items():
-            _check_widths(task, env, split, arrays)
-            labelled = dict(arrays)
-            relabel_dataset(task.env_id, env, labelled)
-            labels.append((labelled["rewards"], labelled["masks"]))
-        return labels
+        with warnings.catch_warnings():
+            ignore_noise()
+            env.reset(seed=0)
+            labels = []
+            for split, arrays in sets.items():
+                _check_widths(task, env, split, arrays)
+                labelled = dict(arrays)
+                relabel_dataset(task.env_id, env, labelled)
+                labels.append((labelled["rewards"], labelled["masks"]))
+            return labels
     finally:
         np.random.set_state(state)  # noqa: NPY002  (OGBench's resets draw from the global state.)
         env.close()
