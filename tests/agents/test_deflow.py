@@ -1,0 +1,285 @@
+"""Each setting of DeFlow does what it says, on one update at a small size."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from deflow.agents.deflow import CachedNoise, DeFlow, DeFlowState
+from deflow.core.errors import DeFlowError
+from deflow.core.types import Batch, Clock, Spec
+from deflow.extraction.refinement import refine
+from deflow.nn.learner import polyak
+
+SPEC = Spec(observation_dim=4, action_dim=3, reward_range=(-1.0, 0.0), total_steps=10)
+SMALL: dict[str, Any] = {"hidden": (8, 8), "batch_size": 16, "integration_steps": 4}
+CLOCK = Clock(jnp.asarray(0))
+
+
+def agent(**settings: Any) -> DeFlow:
+    return DeFlow(**{**SMALL, **settings})
+
+
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    keys = jax.random.split(jax.random.key(1), 4)
+    return Batch(
+        observations=jax.random.normal(keys[0], (16, 4)),
+        actions=jax.random.uniform(keys[1], (16, 3), minval=-1),
+        rewards=-jax.random.uniform(keys[2], (16,)),
+        masks=(jnp.arange(16) % 4 > 0).astype(jnp.float32),
+        next_observations=jax.random.normal(keys[3], (16, 4)),
+    )
+
+
+@pytest.fixture(scope="module")
+def state() -> DeFlowState:
+    """Networks whose target critic stands apart from the critic."""
+    begun: DeFlowState = agent().init(jax.random.key(2), SPEC)
+    apart = jax.tree.map(lambda leaf: 0.9 * leaf + 0.01, begun.target_critic)
+    return eqx.tree_at(lambda s: s.target_critic, begun, apart)
+
+
+@pytest.fixture(scope="module")
+def bases(state: DeFlowState, batch: Batch) -> tuple[jax.Array, jax.Array]:
+    noise = agent().draw_joint(jax.random.key(3), SPEC)
+    return (
+        agent().propose(state, batch.next_observations, noise.target),
+        agent().propose(state, batch.observations, noise.actor),
+    )
+
+
+def measured(state: DeFlowState, batch: Batch, bases: Any, **settings: Any) -> dict[str, float]:
+    _, metrics = agent(**settings).policy_gradients(state, batch, *bases)
+    return {name: float(value) for name, value in metrics.items()}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Equal bit for bit."""
+    return bool(eqx.tree_equal(one, other))
+
+
+# The multiplier --------------------------------------------------------------------------------
+
+
+def test_a_learnt_alpha_begins_at_its_setting_and_moves(state, batch, bases):
+    metrics = measured(state, batch, bases)
+    assert metrics["actor/alpha"] == pytest.approx(np.e)
+    slack = metrics["actor/squared_residual"] - 0.001
+    assert metrics["actor/alpha_loss"] == pytest.approx(-slack, rel=1e-4)
+    other = agent(log_alpha_init=0.0).init(jax.random.key(2), SPEC)
+    assert float(other.log_alpha.model) == 0
+    new, _ = agent()._update_policy(state, batch, *bases)
+    assert float(new.log_alpha.model) == pytest.approx(1 + 3e-4 * np.sign(slack), abs=1e-6)
+
+
+@pytest.mark.parametrize(("squared", "weight"), [(False, 0.3), (True, 0.09)])
+def test_a_fixed_alpha_stays_and_is_squared_only_when_asked(state, batch, bases, squared, weight):
+    fixed = agent(multiplier="fixed", fixed_alpha=0.3, legacy_alpha_squared=squared)
+    new, metrics = fixed._update_policy(state, batch, *bases)
+    assert float(metrics["actor/alpha"]) == pytest.approx(weight)
+    expected = metrics["actor/q_loss"] + weight * metrics["actor/squared_residual"]
+    assert float(metrics["actor/loss"]) == pytest.approx(float(expected), rel=1e-5)
+    assert "actor/alpha_loss" not in metrics
+    assert same(new.log_alpha, state.log_alpha)
+
+
+def test_the_linear_form_scales_the_multipliers_loss(state, batch, bases):
+    log, linear = (
+        measured(state, batch, bases, multiplier_form=form) for form in ("log", "linear")
+    )
+    assert linear["actor/alpha_loss"] == pytest.approx(np.e * log["actor/alpha_loss"], rel=1e-5)
+    assert linear["actor/loss"] == log["actor/loss"]
+
+
+# The actor's loss ------------------------------------------------------------------------------
+
+
+def test_the_value_is_normalised_only_when_asked(state, batch, bases):
+    on, off = (measured(state, batch, bases, normalize_q=flag) for flag in (True, False))
+    assert off["actor/q_loss"] == pytest.approx(-off["actor/q"], rel=1e-5)
+    assert on["actor/q"] == off["actor/q"]
+    residuals = state.refinement.model(batch.observations, bases[1])
+    q = agent().value(state, batch.observations, refine(bases[1], residuals))
+    assert on["actor/q_loss"] == pytest.approx(float(-q.mean() / jnp.abs(q).mean()), rel=1e-5)
+
+
+def test_a_sum_counts_every_action_dimension(state, batch, bases):
+    mean, total = (measured(state, batch, bases, residual_reduction=how) for how in ("mean", "sum"))
+    ratio = total["actor/squared_residual"] / mean["actor/squared_residual"]
+    assert ratio == pytest.approx(3, rel=1e-5)
+
+
+def test_the_two_penalties_differ_only_where_the_clip_is_active(state, batch, bases):
+    def gradient(base: Any, penalty: Any) -> Any:
+        grads, metrics = agent(penalty=penalty).policy_gradients(state, batch, bases[0], base)
+        return grads.refinement, float(metrics["actor/squared_residual"])
+
+    tiny = eqx.tree_at(
+        lambda s: s.refinement.model.net.layers[-1].weight, state, replace_fn=lambda w: 1e-2 * w
+    )
+    inside = jnp.zeros_like(bases[1])
+    raw, applied = (
+        agent(penalty=how).policy_gradients(tiny, batch, bases[0], inside)[0].refinement
+        for how in ("raw", "applied")
+    )
+    for one, other in zip(jax.tree.leaves(raw), jax.tree.leaves(applied), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-8)
+
+    residuals = state.refinement.model(batch.observations, jnp.zeros_like(bases[1]))
+    edge = jnp.sign(residuals)  # every residual that the network gives here leads outwards
+    raw_grads, raw_squared = gradient(edge, "raw")
+    applied_grads, applied_squared = gradient(edge, "applied")
+    assert applied_squared < raw_squared
+    assert not same(raw_grads, applied_grads)
+
+
+# The critic's loss -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["mean", "min"])
+def test_the_target_is_bootstrapped_from_the_lagging_critics(state, batch, bases, how):
+    loss = measured(state, batch, bases, target_aggregation=how, discount=0.9)["critic/loss"]
+    residuals = state.refinement.model(batch.next_observations, bases[0])
+    both = state.target_critic(batch.next_observations, refine(bases[0], residuals))
+    next_q = both.mean(0) if how == "mean" else both.min(0)
+    target = batch.rewards + 0.9 * batch.masks * next_q
+    q = state.critic.model(batch.observations, batch.actions)
+    assert loss == pytest.approx(float(jnp.square(q - target).mean()), rel=1e-5)
+
+
+def test_the_targets_take_the_parameters_from_before_the_step(state, batch, bases):
+    new, _ = agent(tau=0.25)._update_policy(state, batch, *bases)
+    assert same(new.target_critic, polyak(state.target_critic, state.critic.model, 0.25))
+    assert not same(new.critic.model, state.critic.model)
+
+
+# The flow --------------------------------------------------------------------------------------
+
+
+def test_a_frozen_prior_stays_bit_for_bit_and_the_rest_is_as_before(state, batch):
+    noise = agent().draw_joint(jax.random.key(3), SPEC)
+    frozen, metrics = agent(freeze_prior=True).update_joint(state, batch, noise, CLOCK)
+    free, full = agent().update_joint(state, batch, noise, CLOCK)
+    assert same(frozen.flow, state.flow)
+    assert not same(free.flow.model, state.flow.model)
+    assert set(full) - set(metrics) == {"flow/loss", "flow/grad_norm"}
+    assert same(frozen.critic, free.critic)
+    assert same(frozen.refinement, free.refinement)
+
+
+def test_an_update_on_cached_proposals_is_the_joint_one_with_a_frozen_prior(state, batch):
+    noise = agent().draw_joint(jax.random.key(3), SPEC)
+    joint, _ = agent(freeze_prior=True).update_joint(state, batch, noise, CLOCK)
+    # Each row has three proposals: the update's own, then two that its draw does not name.
+    own = agent(proposals=3)
+    spare = jax.random.normal(jax.random.key(4), (2, 16, 2, 3))
+    columns = [
+        own.cache_proposals(state, observations, jnp.concatenate([x0[:, None], others], axis=1))
+        for observations, x0, others in zip(
+            (batch.observations, batch.next_observations),
+            (noise.actor, noise.target),
+            spare,
+            strict=True,
+        )
+    ]
+    fields = dict(zip(("proposals", "next_proposals"), columns, strict=True))
+    first = jnp.zeros(16, jnp.int32)
+    cached, _ = own.update_cached(
+        state, dataclasses.replace(batch, fields=fields), CachedNoise(first, first), CLOCK
+    )
+    for one, other in zip(jax.tree.leaves(joint), jax.tree.leaves(cached), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+    third, _ = own.update_cached(
+        state, dataclasses.replace(batch, fields=fields), CachedNoise(first + 2, first), CLOCK
+    )
+    assert not np.allclose(
+        third.critic.model.nets.members.layers[0].weight,
+        cached.critic.model.nets.members.layers[0].weight,
+    )
+
+
+def test_cached_proposals_are_the_flows_own_row_by_row(state, batch):
+    own = agent(proposals=2)
+    noise = own.draw_cache(jax.random.key(5), 16, SPEC)
+    cached = own.cache_proposals(state, batch.observations, noise)
+    assert cached.shape == (16, 2, 3)
+    for k in range(2):
+        np.testing.assert_allclose(
+            cached[:, k], own.propose(state, batch.observations, noise[:, k]), rtol=1e-5, atol=1e-6
+        )
+
+
+def test_an_action_is_the_refined_proposal_inside_the_box(state, batch):
+    noise = 3 * jax.random.normal(jax.random.key(6), (16, 3))
+    base = agent().propose(state, batch.observations, noise)
+    acted = agent().act(state, batch.observations, noise)
+    expected = refine(base, state.refinement.model(batch.observations, base))
+    np.testing.assert_allclose(acted, expected, rtol=1e-6)
+    assert np.abs(np.asarray(base)).max() <= 1
+    assert np.abs(np.asarray(acted)).max() <= 1
+
+
+def test_the_schedules_share_the_flow_only_where_it_comes_first():
+    joint = agent().phases(SPEC, "joint")
+    assert [(p.name, p.steps, p.graft) for p in joint] == [("joint", 10, None)]
+    flow, policy = agent(prior_steps=7).phases(SPEC, "flow-first")
+    assert (flow.steps, policy.steps) == (7, 10)
+    assert [field.name for field in flow.leaves] == list(policy.fields) == ["proposals"]
+    begun, donor = (agent().init(jax.random.key(i), SPEC) for i in (7, 8))
+    assert flow.graft is not None
+    grafted = flow.graft(begun, donor)
+    assert same(grafted.flow, donor.flow)
+    assert same(grafted.critic, begun.critic)
+
+
+def test_cached_draws_reach_every_proposal():
+    drawn = agent(proposals=3, batch_size=64).draw_cached(jax.random.key(9))
+    assert set(np.asarray(drawn.target)) == set(np.asarray(drawn.actor)) == {0, 1, 2}
+    assert not np.array_equal(drawn.target, drawn.actor)
+
+
+# Refusals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("setting", "value"),
+    [
+        ("delta", 0.0),
+        ("delta", float("nan")),
+        ("discount", 1.0),
+        ("discount", 0.0),
+        ("learning_rate", 0.0),
+        ("learning_rate", float("inf")),
+        ("tau", 0.0),
+        ("tau", 1.1),
+        ("fixed_alpha", -0.1),
+        ("log_alpha_init", float("nan")),
+        ("batch_size", 0),
+        ("integration_steps", 0),
+        ("proposals", 0),
+        ("prior_steps", -1),
+        ("hidden", (16, 0)),
+        ("actor_hidden", (0,)),
+        ("multiplier", "lagrange"),
+        ("multiplier_form", "exp"),
+        ("penalty", "clipped"),
+        ("target_aggregation", "median"),
+        ("residual_reduction", "max"),
+    ],
+)
+def test_a_setting_out_of_range_is_named(setting: str, value: Any):
+    with pytest.raises(DeFlowError, match=setting) as refusal:
+        agent(**{setting: value}).validate()
+    assert str(refusal.value).endswith(".")
+
+
+def test_every_default_is_valid():
+    DeFlow().validate()
+    agent().validate()
