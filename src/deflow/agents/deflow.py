@@ -132,8 +132,10 @@ class DeFlow(Agent):
         for name in ("batch_size", "integration_steps", "proposals"):
             require(name, getattr(self, name), at_least=1)
         require("prior_steps", self.prior_steps, at_least=0)
-        for width in (*self.hidden, *self.actor_hidden):
-            require("hidden", width, at_least=1)
+        require("log_alpha_init", self.log_alpha_init, at_least=-20, at_most=20)
+        for name in ("hidden", "actor_hidden"):
+            for width in getattr(self, name):
+                require(name, width, at_least=1)
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> DeFlowState:
         keys = jax.random.split(key, 3)

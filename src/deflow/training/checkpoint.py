@@ -74,8 +74,10 @@ def damage(checkpoint: Path) -> str | None:
     except (OSError, ValueError):
         return f"{MANIFEST} cannot be read"
     found = _digests(checkpoint)
-    wrong = sorted(name for name in recorded if found.get(name) != recorded[name])
-    return f"{wrong[0]} is missing or was changed" if wrong else None
+    if not isinstance(recorded, dict) or not recorded:
+        return f"{MANIFEST} names no files"
+    wrong = sorted(n for n in {*recorded, *found} if found.get(n) != recorded.get(n))
+    return f"{wrong[0]} is missing, new or changed" if wrong else None
 
 
 def newest_sound(folder: Path) -> Path:

@@ -30,6 +30,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Job:
     without one the run is trained but not evaluated.
     """
     env: EnvSpec | None
+    own = dataset is not None
     if dataset is None:
         from deflow.data.names import parse_task
         from deflow.data.ogbench import load_task
@@ -51,6 +52,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Job:
     )
     description = {
         "name": dataset.name,
+        "own": own,
         "transitions": int(dataset.transitions),
         "episodes": len(dataset.episode_ends),
         "fingerprint": dataset.fingerprint(),

@@ -42,8 +42,13 @@ def resume(
         data_dir=data_dir or config.data_dir,
         workers=config.workers if workers is None else workers,
     )
-    job = prepare(config, dataset)
     recorded = folder.read_json("provenance.json")["dataset"]
+    if recorded["own"] and dataset is None:
+        raise DeFlowError(
+            f"{path} was trained on your own data ({recorded['name']}): give them again, with "
+            "--data FILE or dataset=..."
+        )
+    job = prepare(config, dataset)
     if recorded["fingerprint"] != job.description["fingerprint"]:
         raise DeFlowError(
             f"{path} was trained on other data than {job.dataset.name} holds now "
