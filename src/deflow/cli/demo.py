@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json as jsonlib
+import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +51,7 @@ class Demo:
         generate(
             parse_task(TASK).dataset,
             episodes=self.episodes,
+            workers=os.cpu_count() or 1,
             seed=0,
             data_dir=self.dir / "data",
         )
