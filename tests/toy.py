@@ -59,6 +59,12 @@ def make() -> Point:
     return Point()
 
 
+def make_blind() -> gymnasium.Env[Any, Any]:
+    """The same without the goal in what is observed."""
+    seen = spaces.Box(-2, 2, (2,), np.float32)
+    return gymnasium.wrappers.TransformObservation(Point(), lambda state: state[:2], seen)
+
+
 def moved(state: NDArray[np.float32], action: NDArray[Any]) -> NDArray[np.float32]:
     """The observation after an action."""
     point = np.clip(state[:2] + STRIDE * np.asarray(action), -1.5, 1.5)
@@ -107,3 +113,30 @@ def save(path: Path, episodes: int = 24, seed: int = 0) -> Path:
     """The same as an .npz file, for `--data`."""
     np.savez(path, allow_pickle=False, **arrays(episodes, seed))
     return path
+
+
+# Training at its smallest ----------------------------------------------------------------------
+
+SMALL: dict[str, Any] = {"hidden": (16, 16), "batch_size": 16, "integration_steps": 4}
+"""Settings of an agent that trains in a second."""
+
+SHORT: dict[str, Any] = {
+    "seeds": (0, 1),
+    "steps": 40,
+    "chunk": 10,
+    "log_every": 20,
+    "checkpoint_every": 10,
+    "eval_every": 20,
+    "eval_episodes": 0,
+    "workers": 2,
+}
+"""A run of four chunks; all that happens between chunks happens at least twice."""
+
+
+def compile_once(folder: Path) -> None:
+    """Keep compiled programs in a folder: runs of one shape compile the same ones again."""
+    import jax
+
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -38,7 +38,7 @@ def found(recorded: Path) -> list[Comparison]:
 
 def test_every_recorded_number_is_repeated(found: list[Comparison]):
     failed = [f"{c.name}: {c.error:.3g}" for c in found if not c.passes]
-    print(summary(found))
+    print(summary(found))  # noqa: T201
     assert not failed, "\n".join(failed)
 
 
@@ -122,7 +122,7 @@ def test_a_single_mutation_is_noticed(
 ):
     mutate(monkeypatch)
     found = check(recorded)
-    print(f"{mutate.__name__}: {summary(found)}")
+    print(f"{mutate.__name__}: {summary(found)}")  # noqa: T201
     assert any(not comparison.passes for comparison in found)
     assert max(comparison.error for comparison in found) > 2
 

@@ -1,0 +1,137 @@
+"""What is wrong with a configuration is said before any work, and nothing is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests import toy
+from tests.training.runs import Training
+
+from deflow import DeFlow, DeFlowError, train
+from deflow.data.dataset import Dataset
+from deflow.training.config import TrainConfig
+from deflow.training.run_folder import RunFolder
+
+
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [
+        ("steps", 0, "steps must be at least 1"),
+        ("eval_every", 0, "eval_every"),
+        ("log_every", -1, "log_every"),
+        ("checkpoint_every", 0, "checkpoint_every"),
+        ("chunk", 0, "chunk"),
+        ("eval_episodes", -1, "eval_episodes"),
+        ("workers", -1, "workers"),
+        ("keep_checkpoints", 0, "keep_checkpoints"),
+        ("eval_seed", -1, "eval.seed"),
+        ("seeds", (), "--seeds"),
+        ("seeds", (1, 1), "each seed once"),
+        ("seeds", (-1,), "from 0 up"),
+        ("seeds", (2**32,), "seed"),
+        ("schedule", "flow_first", "joint or flow-first"),
+        ("share_flow", True, "only with --schedule flow-first"),
+        ("flow_from", "somewhere", "only with --schedule flow-first"),
+        ("over", {"hidden": (1.0,)}, "hidden cannot vary"),
+        ("over", {"detla": (1.0,)}, "detla cannot vary"),
+        ("over", {"delta": (0.1, -1.0)}, "delta must be above 0"),
+        ("over", {"delta": (0.1, 0.1)}, "delta"),
+        ("over", {"delta": ()}, "delta"),
+        ("agent", DeFlow(delta=0.0), "delta must be above 0"),
+    ],
+)
+def test_an_option_out_of_range_is_named(
+    data: Dataset, tmp_path: Path, option: str, value: Any, said: str
+):
+    options = {**toy.SHORT, "agent": DeFlow(**toy.SMALL), option: value}
+    with pytest.raises(DeFlowError, match=said) as refusal:
+        train("toy", dataset=data, run_dir=tmp_path / "it", **options)
+    assert str(refusal.value).endswith(".")
+    assert not (tmp_path / "it").exists()
+
+
+def test_a_configuration_comes_back_from_json_and_differs_in_what_differs():
+    config = TrainConfig(
+        "toy",
+        DeFlow(delta=0.01, hidden=(8, 8)),
+        seeds=(3, 4),
+        over={"tau": (0.1, 0.2)},
+        run_dir=Path("a"),
+        schedule="flow-first",
+        share_flow=True,
+    )
+    again = TrainConfig.from_json(json.loads(json.dumps(config.to_json())))
+    assert again.to_json() == config.to_json()
+    assert config.differences(again) == []
+    elsewhere = dataclasses.replace(config, run_dir=Path("b"), workers=7, keep_checkpoints=9)
+    assert config.differences(elsewhere) == []
+    other = dataclasses.replace(config, agent=DeFlow(delta=0.02, hidden=(8, 8)), steps=5)
+    assert sorted(config.differences(other)) == ["agent.delta", "steps"]
+
+
+def test_a_folder_of_another_configuration_is_refused_with_the_names(
+    training: Training, joint: RunFolder
+):
+    before = {path: path.stat().st_mtime_ns for path in joint.path.rglob("*")}
+    with pytest.raises(DeFlowError, match=r"another configuration .*steps.*agent\.delta"):
+        training(
+            {"delta": 0.5},
+            schedule="joint",
+            env=toy.ENV,
+            eval_episodes=4,
+            steps=80,
+            run_dir=joint.path,
+        )
+    with pytest.raises(DeFlowError, match=r"this very run already.*deflow resume"):
+        training(schedule="joint", env=toy.ENV, eval_episodes=4, run_dir=joint.path)
+    assert {path: path.stat().st_mtime_ns for path in joint.path.rglob("*")} == before
+
+
+def test_a_folder_of_other_things_is_refused(training: Training, tmp_path: Path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(DeFlowError, match="not a run folder"):
+        training(run_dir=tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_a_folder_that_cannot_be_made_is_refused(training: Training, tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DeFlowError, match="cannot be written"):
+        training(run_dir=tmp_path / "file" / "it")
+
+
+def test_an_environment_of_another_width_is_refused(training: Training, tmp_path: Path):
+    path = tmp_path / "it"
+    with pytest.raises(DeFlowError, match=r"width 4 and actions of width 2, but .* has 2 and 2"):
+        training(env="tests.toy:make_blind", run_dir=path)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("entry", ["tests.toy:absent", "tests.absent:make", "Absent-v0"])
+def test_an_environment_that_is_not_there_is_refused(
+    training: Training, tmp_path: Path, entry: str
+):
+    path = tmp_path / "it"
+    with pytest.raises(DeFlowError):
+        training(env=entry, run_dir=path)
+    assert not path.exists()
+
+
+def test_a_flow_of_other_data_or_another_size_is_refused(
+    training: Training, flow_first: RunFolder, tmp_path: Path
+):
+    path = tmp_path / "it"
+    options = {"schedule": "flow-first", "run_dir": path}
+    with pytest.raises(DeFlowError, match="trained on other data"):
+        training(dataset=toy.dataset(seed=1), flow_from=str(flow_first.path), **options)
+    assert not path.exists()
+    with pytest.raises(DeFlowError, match="other sizes"):
+        training({"hidden": (16, 8)}, flow_from=str(flow_first.path), **options)
+    assert not path.exists()
+    with pytest.raises(DeFlowError, match="not a run folder"):
+        training(flow_from=str(tmp_path / "absent"), **options)
+    assert not path.exists()

@@ -1,0 +1,84 @@
+"""Evaluation depends on the policy and the evaluation's seed, and on nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.training.runs import Training
+
+from deflow import DeFlowError
+from deflow.training.judge import Judgement, judge
+from deflow.training.run_folder import RunFolder
+
+
+def played(found: Judgement) -> list[Any]:
+    return [result.episodes for result in found.results]
+
+
+@pytest.fixture(scope="module")
+def once(learnt: RunFolder) -> Judgement:
+    return judge(learnt, episodes=9, workers=2)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3])
+def test_the_number_of_workers_changes_nothing(learnt: RunFolder, once: Judgement, workers: int):
+    assert played(judge(learnt, episodes=9, workers=workers)) == played(once)
+
+
+def test_fewer_episodes_are_the_first_of_more(learnt: RunFolder, once: Judgement):
+    few = played(judge(learnt, episodes=4, workers=2))
+    assert few == [episodes[:4] for episodes in played(once)]
+
+
+def test_more_episodes_than_slots_are_played_in_turns(
+    learnt: RunFolder, once: Judgement, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("deflow.training.evaluate.MAX_SLOTS", 4)
+    assert played(judge(learnt, episodes=9, workers=2)) == played(once)
+
+
+def test_the_seed_chooses_the_episodes(learnt: RunFolder, once: Judgement):
+    assert played(judge(learnt, episodes=9, seed=1, workers=2)) != played(once)
+
+
+def test_each_episode_and_each_step_has_noise_of_its_own(learnt: RunFolder, once: Judgement):
+    lengths = {(e.length, round(e.return_, 3)) for e in once.results[0].episodes}
+    assert len(lengths) > 2
+
+
+def test_what_training_logged_is_what_an_evaluation_finds(learnt: RunFolder):
+    logged = [line for line in learnt.read_lines(learnt.evaluations) if line["step"] == 3000]
+    found = judge(learnt, episodes=30, seed=0, workers=2).json()
+    for line, member in zip(logged, found["members"], strict=True):
+        assert {**member, "episodes": None} == {
+            **{name: line[name] for name in member},
+            "episodes": None,
+        }
+        assert member["episodes"] == line["episodes"]
+
+
+def test_the_base_flow_may_be_judged_alone(learnt: RunFolder, once: Judgement):
+    prior = judge(learnt, episodes=9, policy="prior", workers=2)
+    assert played(prior) != played(once)
+    assert prior.json()["policy"] == "prior"
+
+
+def test_judging_leaves_the_folder_alone(learnt: RunFolder):
+    before = {path: path.stat().st_mtime_ns for path in learnt.path.rglob("*")}
+    judge(learnt, episodes=2, workers=1)
+    assert {path: path.stat().st_mtime_ns for path in learnt.path.rglob("*")} == before
+
+
+def test_a_run_without_an_environment_says_how_to_name_one(training: Training):
+    folder = training(schedule="joint")
+    with pytest.raises(DeFlowError, match=r"names no environment .* --env module:make"):
+        judge(folder, episodes=2)
+
+
+def test_success_is_the_share_of_episodes_that_reached_the_goal(once: Judgement):
+    for result in once.results:
+        assert result.success == np.mean([e.success for e in result.episodes])
+        # The toy ends an episode where the goal is reached, so a shorter one has succeeded.
+        assert all(e.success == 1 for e in result.episodes if e.length < 20)
