@@ -10,8 +10,17 @@ import numpy as np
 from deflow.core.agent import State
 from deflow.core.errors import DeFlowError
 from deflow.training import checkpoint
+from deflow.training.config import TrainConfig
+from deflow.training.family import Family, members_of
 from deflow.training.run_folder import RunFolder
 from deflow.training.task import Job
+
+
+def check_donor(config: TrainConfig, job: Job) -> None:
+    """Raise `DeFlowError` where `config.flow_from` cannot be used; before anything is written."""
+    assert config.flow_from is not None
+    family = Family.build(config.agent, members_of(config.seeds, config.over))
+    load_donor(config.flow_from, job, jax.eval_shape(lambda: family.init(job.spec)))
 
 
 def load_donor(path: str, job: Job, like: State) -> State:

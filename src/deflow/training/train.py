@@ -9,6 +9,7 @@ from pathlib import Path
 from deflow.core.errors import DeFlowError
 from deflow.data.dataset import Dataset
 from deflow.training.config import TrainConfig
+from deflow.training.donor import check_donor
 from deflow.training.run_folder import RunFolder
 from deflow.training.task import prepare
 from deflow.training.trainer import Trainer
@@ -22,6 +23,8 @@ def train(config: TrainConfig, dataset: Dataset | None = None) -> RunFolder:
     """
     config.validate()
     job = prepare(config, dataset)
+    if config.flow_from:
+        check_donor(config, job)
     path = config.run_dir or _default_run_dir(config)
     folder = RunFolder.create(path, config, job.description, job.spec)
     Trainer(config, job, folder).run()
