@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deflow.agents.deflow import DeFlow, DeFlowState, FlowNoise, JointNoise
+from deflow.agents.deflow import DeFlow, DeFlowState, JointNoise
+from deflow.behavior.flow import FlowNoise
 from deflow.core.errors import DeFlowError
 from deflow.core.trees import named_leaves, path_name
 from deflow.core.types import Batch, Clock, Metrics, Spec

@@ -58,7 +58,12 @@ def test_the_comparison_covers_losses_gradients_parameters_and_actions(found: li
 
 def double_the_critics_loss(patch: pytest.MonkeyPatch) -> None:
     right = module.td_loss
-    patch.setattr(module, "td_loss", lambda q, target: 2 * right(q, target))
+
+    def doubled(*arguments):
+        loss, metrics = right(*arguments)
+        return 2 * loss, {**metrics, "critic/loss": 2 * loss}
+
+    patch.setattr(module, "td_loss", doubled)
 
 
 def average_the_parameters_after_the_step(patch: pytest.MonkeyPatch) -> None:

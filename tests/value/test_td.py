@@ -44,7 +44,10 @@ def test_nothing_is_bootstrapped_where_the_episode_ended(q: np.ndarray, discount
 def test_the_loss_is_a_mean_over_batch_and_ensemble(q: np.ndarray):
     target = q[0] * 0.5
     expected = np.mean((q.astype(np.float64) - target) ** 2)
-    np.testing.assert_allclose(td_loss(jnp.asarray(q), target), expected, rtol=1e-4, atol=1e-6)
+    nothing = jnp.zeros((q.shape[1], 1))
+    loss, metrics = td_loss(lambda s, a: jnp.asarray(q), nothing, nothing, target)
+    np.testing.assert_allclose(loss, expected, rtol=1e-4, atol=1e-6)
+    assert metrics["critic/q_min"] == q.min()
 
 
 DISCOUNT = 0.9
@@ -64,7 +67,8 @@ def learnt() -> np.ndarray:
 
     def loss(critic: Critic, target: Critic) -> Array:
         next_values = aggregate(target(following, action), "mean")
-        return td_loss(critic(states, action), td_target(rewards, masks, next_values, DISCOUNT))
+        y = td_target(rewards, masks, next_values, DISCOUNT)
+        return td_loss(critic, states, action, y)[0]
 
     def update(carry: tuple[Learner[Critic], Critic], _: None) -> tuple[object, None]:
         learner, target = carry

@@ -15,18 +15,24 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from deflow.behavior.flow import VectorField, flow_matching_loss, integrate
+from deflow.behavior.flow import (
+    FlowNoise,
+    VectorField,
+    draw_flow,
+    flow_matching_loss,
+    integrate,
+)
 from deflow.core.agent import Agent, Mode, Phase, RowField
 from deflow.core.checks import require, require_choices
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.refinement import (
     MultiplierForm,
+    Penalty,
     Reduction,
     Refinement,
     multiplier_loss,
     refine,
-    squared_residual,
-    value_loss,
+    refinement_loss,
 )
 from deflow.nn.learner import Learner, polyak, squared_norm
 from deflow.value.td import Aggregation, Critic, aggregate, td_loss, td_target
@@ -40,13 +46,6 @@ class DeFlowState(eqx.Module):
     target_critic: Critic
     refinement: Learner[Refinement]
     log_alpha: Learner[Float[Array, ""]]
-
-
-class FlowNoise(NamedTuple):
-    """The draws of one flow-matching loss."""
-
-    x0: Float[Array, "batch act"]
-    t: Float[Array, "batch 1"]
 
 
 class JointNoise(NamedTuple):
@@ -103,7 +102,7 @@ class DeFlow(Agent):
     """Squared residual: `mean` over action dimensions (code) or `sum` (paper's norm)."""
     multiplier_form: MultiplierForm = eqx.field(static=True, default="log")
     """Its loss: `log`, -log(alpha)(L - delta) (code), or `linear`, -alpha(L - delta) (eq. 12)."""
-    penalty: Literal["raw", "applied"] = eqx.field(static=True, default="raw")
+    penalty: Penalty = eqx.field(static=True, default="raw")
     """Penalise the `raw` output (code) or the residual `applied` after clipping."""
     batch_size: int = eqx.field(static=True, default=256)
     """Transitions in an update."""
@@ -166,7 +165,7 @@ class DeFlow(Agent):
             "flow",
             self.prior_steps or spec.total_steps,
             self.batch_size,
-            lambda agent, key: agent.draw_flow(key, spec),
+            lambda agent, key: draw_flow(key, (agent.batch_size, spec.action_dim)),
             DeFlow.update_flow,
             leaves=(cache,),
             graft=lambda state, donor: eqx.tree_at(lambda s: s.flow, state, donor.flow),
@@ -247,60 +246,45 @@ class DeFlow(Agent):
         self, state: DeFlowState, batch: Batch, next_base: Array, base: Array
     ) -> tuple[PolicyGradients, Metrics]:
         """Gradients and metrics of every loss but the flow's; proposals are [batch, act]."""
-        critic_grads, critic_metrics = eqx.filter_grad(self._critic_loss, has_aux=True)(
-            state.critic.model, state, batch, next_base
+        critic, critic_metrics = eqx.filter_grad(td_loss, has_aux=True)(
+            state.critic.model,
+            batch.observations,
+            batch.actions,
+            self._target(state, batch, next_base),
         )
-        refinement_grads, actor_metrics = eqx.filter_grad(self._refinement_loss, has_aux=True)(
-            state.refinement.model, state, batch, base
+        refinement, actor_metrics = eqx.filter_grad(refinement_loss, has_aux=True)(
+            state.refinement.model,
+            lambda observations, actions: self.value(state, observations, actions),
+            batch.observations,
+            base,
+            self._alpha(state),
+            normalize=self.normalize_q,
+            reduction=self.residual_reduction,
+            penalty=self.penalty,
         )
-        squared = actor_metrics["actor/squared_residual"]
-        alpha_loss, log_alpha_grad = jax.value_and_grad(multiplier_loss)(
-            state.log_alpha.model, squared, self.delta, self.multiplier_form
+        alpha_loss, log_alpha = jax.value_and_grad(multiplier_loss)(
+            state.log_alpha.model,
+            actor_metrics["actor/squared_residual"],
+            self.delta,
+            self.multiplier_form,
         )
         metrics = {
             **critic_metrics,
             **actor_metrics,
             "actor/delta": jnp.asarray(self.delta),
-            "critic/grad_norm": squared_norm(critic_grads) ** 0.5,
-            "actor/grad_norm": squared_norm(refinement_grads) ** 0.5,
+            "critic/grad_norm": squared_norm(critic) ** 0.5,
+            "actor/grad_norm": squared_norm(refinement) ** 0.5,
         }
         if self.multiplier == "lagrangian":
             metrics["actor/alpha_loss"] = alpha_loss
-        return PolicyGradients(critic_grads, refinement_grads, log_alpha_grad), metrics
+        return PolicyGradients(critic, refinement, log_alpha), metrics
 
-    def _critic_loss(
-        self, critic: Critic, state: DeFlowState, batch: Batch, next_base: Array
-    ) -> tuple[Array, Metrics]:
-        """E (Q(s, a) - y)^2, y = r + gamma mask Q'(s', a') with a' the refined policy's action."""
+    def _target(self, state: DeFlowState, batch: Batch, next_base: Array) -> Float[Array, " batch"]:
+        """y = r + gamma mask Q'(s', a'), with a' of the refined policy."""
         next_obs = batch.next_observations
         next_actions = refine(next_base, state.refinement.model(next_obs, next_base))
         next_q = aggregate(state.target_critic(next_obs, next_actions), self.target_aggregation)
-        target = td_target(batch.rewards, batch.masks, next_q, self.discount)
-        q = critic(batch.observations, batch.actions)
-        loss = td_loss(q, target)
-        metrics = {"loss": loss, "q_mean": q.mean(), "q_min": q.min(), "q_max": q.max()}
-        return loss, {f"critic/{name}": value for name, value in metrics.items()}
-
-    def _refinement_loss(
-        self, refinement: Refinement, state: DeFlowState, batch: Batch, base: Array
-    ) -> tuple[Array, Metrics]:
-        """Eq. 11: -E Q(s, a + Delta) / |Q| + alpha E ||Delta||^2, Q the mean of the two critics."""
-        residuals = refinement(batch.observations, base)
-        actions = refine(base, residuals)
-        q = state.critic.model(batch.observations, actions).mean(0)
-        q_loss = value_loss(q, normalize=self.normalize_q)
-        penalised = residuals if self.penalty == "raw" else actions - base
-        squared = squared_residual(penalised, self.residual_reduction)
-        alpha = self._alpha(state)
-        loss = q_loss + alpha * squared
-        metrics = {
-            "loss": loss,
-            "q_loss": q_loss,
-            "q": q.mean(),
-            "squared_residual": squared,
-            "alpha": alpha,
-        }
-        return loss, {f"actor/{name}": value for name, value in metrics.items()}
+        return td_target(batch.rewards, batch.masks, next_q, self.discount)
 
     def _alpha(self, state: DeFlowState) -> Float[Array, ""]:
         if self.multiplier == "lagrangian":
@@ -357,16 +341,11 @@ class DeFlow(Agent):
 
     # Randomness ------------------------------------------------------------------------------
 
-    def draw_flow(self, key: PRNGKeyArray, spec: Spec) -> FlowNoise:
-        x0_key, t_key = jax.random.split(key)
-        x0 = jax.random.normal(x0_key, (self.batch_size, spec.action_dim))
-        return FlowNoise(x0, jax.random.uniform(t_key, (self.batch_size, 1)))
-
     def draw_joint(self, key: PRNGKeyArray, spec: Spec) -> JointNoise:
         flow_key, target_key, actor_key = jax.random.split(key, 3)
         shape = (self.batch_size, spec.action_dim)
         return JointNoise(
-            flow=self.draw_flow(flow_key, spec),
+            flow=draw_flow(flow_key, shape),
             target=jax.random.normal(target_key, shape),
             actor=jax.random.normal(actor_key, shape),
         )

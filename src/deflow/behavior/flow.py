@@ -7,6 +7,7 @@ the velocity target a - x_0 (Lipman et al. 2023; DeFlow eq. 3-5; FQL section 3).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -41,6 +42,19 @@ class VectorField(eqx.Module):
         t: Float[Array, "*batch 1"],
     ) -> Float[Array, "*batch act"]:
         return self.net(jnp.concatenate([observations, x, t], axis=-1))
+
+
+class FlowNoise(NamedTuple):
+    """The draws of one flow-matching loss."""
+
+    x0: Float[Array, "batch act"]
+    t: Float[Array, "batch 1"]
+
+
+def draw_flow(key: PRNGKeyArray, shape: tuple[int, int]) -> FlowNoise:
+    """Noise and times for a batch of actions [batch, act]."""
+    x0_key, t_key = jax.random.split(key)
+    return FlowNoise(jax.random.normal(x0_key, shape), jax.random.uniform(t_key, (shape[0], 1)))
 
 
 def flow_matching_loss(

@@ -7,7 +7,7 @@ the constraint. Nothing is differentiated through the sampler that proposed the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import equinox as eqx
@@ -15,10 +15,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from deflow.core.types import Metrics
 from deflow.nn.mlp import MLP
 
 Reduction = Literal["mean", "sum"]
 MultiplierForm = Literal["log", "linear"]
+Penalty = Literal["raw", "applied"]
 
 
 class Refinement(eqx.Module):
@@ -63,6 +65,38 @@ def value_loss(q: Float[Array, " batch"], *, normalize: bool) -> Float[Array, ""
     """-E Q, divided by the batch's mean |Q| where `normalize` (eq. 11)."""
     scale = jax.lax.stop_gradient(jnp.abs(q).mean()) if normalize else 1.0
     return -jnp.mean(q) / scale
+
+
+def refinement_loss(
+    refinement: Refinement,
+    value: Callable[[Array, Array], Array],
+    observations: Float[Array, "batch obs"],
+    proposals: Float[Array, "batch act"],
+    alpha: Float[Array, ""],
+    *,
+    normalize: bool,
+    reduction: Reduction,
+    penalty: Penalty,
+) -> tuple[Float[Array, ""], Metrics]:
+    """Eq. 11: -E Q(s, a + Delta) / |Q| + alpha E ||Delta||^2, for proposals a that are given.
+
+    `value(s, a)` gives Q [batch]. The `raw` penalty sees the network's output, so that where the
+    box cuts an action off, Q pulls no more but the penalty does; `applied` sees what is left.
+    """
+    residuals = refinement(observations, proposals)
+    actions = refine(proposals, residuals)
+    q = value(observations, actions)
+    q_loss = value_loss(q, normalize=normalize)
+    squared = squared_residual(residuals if penalty == "raw" else actions - proposals, reduction)
+    loss = q_loss + alpha * squared
+    metrics = {
+        "loss": loss,
+        "q_loss": q_loss,
+        "q": q.mean(),
+        "squared_residual": squared,
+        "alpha": alpha,
+    }
+    return loss, {f"actor/{name}": number for name, number in metrics.items()}
 
 
 def multiplier_loss(

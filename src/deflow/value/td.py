@@ -9,6 +9,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from deflow.core.types import Metrics
 from deflow.nn.mlp import Ensemble
 
 Aggregation = Literal["mean", "min"]
@@ -54,6 +55,14 @@ def td_target(
     return rewards + discount * masks * next_values
 
 
-def td_loss(q: Float[Array, "count batch"], target: Float[Array, " batch"]) -> Float[Array, ""]:
-    """Squared error, averaged over the batch and the ensemble."""
-    return jnp.mean(jnp.square(q - target))
+def td_loss(
+    critic: Critic,
+    observations: Float[Array, "batch obs"],
+    actions: Float[Array, "batch act"],
+    target: Float[Array, " batch"],
+) -> tuple[Float[Array, ""], Metrics]:
+    """E (Q(s, a) - y)^2, averaged over the batch and the ensemble, with the values' statistics."""
+    q = critic(observations, actions)
+    loss = jnp.mean(jnp.square(q - target))
+    metrics = {"loss": loss, "q_mean": q.mean(), "q_min": q.min(), "q_max": q.max()}
+    return loss, {f"critic/{name}": value for name, value in metrics.items()}
