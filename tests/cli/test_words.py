@@ -1,0 +1,188 @@
+"""The words of the command line: help, settings by name, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from deflow import DeFlow
+from deflow.cli import main
+from deflow.cli.train import Train
+from deflow.core.errors import DeFlowError
+
+Refused = Callable[..., str]
+
+
+@pytest.mark.parametrize("name", main.COMMANDS)
+def test_help_shows_examples_and_exits_with_nothing_wrong(
+    name: str, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit) as ended:
+        main.run([*name.split(), "--help"])
+    assert ended.value.code == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
+    assert [line for line in lines if line.startswith(f"deflow {name}")], "no example"
+
+
+@pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
+def test_the_program_alone_lists_its_commands(words: list[str], capsys: pytest.CaptureFixture[str]):
+    assert main.run(words) == 0
+    out = capsys.readouterr().out
+    assert all(f"deflow {name} " in out for name in main.COMMANDS)
+
+
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]):
+    assert main.run(["--version"]) == 0
+    assert re.match(r"deflow-rl \d+\.\d+", capsys.readouterr().out)
+
+
+# Settings --------------------------------------------------------------------------------------
+
+PUZZLE = "puzzle-3x3-play-singletask-v0"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [PUZZLE],
+        ["--steps", "100", PUZZLE],
+        [PUZZLE, "--agent", "deflow"],
+        ["--agent=deflow", "--no-share-flow", PUZZLE],
+    ],
+)
+def test_the_published_settings_are_where_a_run_begins(words: list[str]):
+    assert Train.parse(words).agent.delta == 0.0005
+
+
+def test_settings_given_win_over_the_published_ones():
+    agent = Train.parse([PUZZLE, "--agent.delta", "0.1", "--agent.hidden", "8", "9"]).agent
+    assert (agent.delta, agent.hidden) == (0.1, (8, 9))
+    assert agent.discount == 0.99
+    assert Train.parse([PUZZLE, "--no-preset"]).agent == DeFlow()
+    giant = "antmaze-giant-navigate-singletask-task3-v0"
+    assert Train.parse([giant]).agent.target_aggregation == "min"
+    assert Train.parse([giant]).agent.discount == 0.995
+
+
+def test_a_saved_configuration_is_where_a_run_begins(tmp_path: Path):
+    from deflow.training.config import TrainConfig
+
+    saved = TrainConfig("mine", DeFlow(delta=0.7), seeds=(4, 5), over={"tau": (0.1, 0.2)}, steps=7)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(saved.to_json()))
+    found = Train.parse(["--config", str(file)])
+    assert (found.task, found.steps, found.seeds, found.agent.delta) == ("mine", 7, (4, 5), 0.7)
+    assert found.over == ("tau=0.1,0.2",)
+    changed = Train.parse(["--config", str(file), "--steps", "9", "--agent.tau", "0.3"])
+    assert (changed.steps, changed.agent.tau, changed.agent.delta) == (9, 0.3, 0.7)
+
+
+# Refusals --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("trian toy", "no command `deflow trian`; did you mean `deflow train`?"),
+        ("data generat x", "did you mean `deflow data generate`?"),
+        ("zzz", "`deflow --help` lists them"),
+        ("train cube-singel-play-singletask-task1-v0", "cube-single-play-singletask-task1-v0"),
+        (f"train {PUZZLE} --agent deflwo", "no agent 'deflwo'; did you mean deflow?"),
+        (f"train {PUZZLE} --over delta=a", "--over takes name=value,value"),
+        (f"train {PUZZLE} --over delta", "--over takes name=value,value"),
+        (f"train {PUZZLE} --over hidden=1,2", "hidden cannot vary"),
+        (f"train {PUZZLE} --agent.delta 0", "delta must be above 0"),
+        (f"train {PUZZLE} --agent.tau nan", "tau must be"),
+        (f"train {PUZZLE} --seeds 1 1", "each seed once"),
+        (f"train {PUZZLE} --steps 0", "steps must be at least 1"),
+        (f"train {PUZZLE} --share-flow", "--schedule flow-first"),
+        ("train toy --data absent.npz", "absent.npz"),
+        ("train toy --data absent.csv", ".npz"),
+        ("train --config absent.json", "absent.json cannot be read"),
+        ("train antmaze-large-navigate-v0", "antmaze-large-navigate-singletask"),
+        ("resume absent", "absent is not a run folder"),
+        ("evaluate absent", "absent is not a run folder"),
+        ("report absent", "absent is not a run folder"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_two(
+    words: str, said: str, refused: Refused, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("DEFLOW_DATA_DIR", str(tmp_path / "data"))
+    heard = refused(*words.split())
+    assert said in heard
+    assert heard.startswith("deflow: ")
+    assert heard.count("\n") == 1
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (f"train {PUZZLE} --agent.detla 3", "--agent.delta"),
+        (f"train {PUZZLE} --scheduel joint", "--schedule"),
+        (f"train {PUZZLE} --schedule flow_first", "flow-first"),
+        (f"train {PUZZLE} --steps many", "--steps"),
+        (f"train {PUZZLE} --agent.multiplier lagrange", "lagrangian"),
+        ("train", "STR"),
+        ("evaluate", "PATH"),
+    ],
+)
+def test_an_option_that_is_not_there_is_named_beside_what_is(
+    words: str, said: str, refused: Refused
+):
+    assert said in refused(*words.split())
+
+
+def test_a_mistake_under_json_is_a_document_too(
+    refused: Refused, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("sys.argv", ["deflow", "report", "absent", "--json"])
+    with pytest.raises(SystemExit):
+        main.main()
+    assert "not a run folder" in json.loads(capsys.readouterr().out)["error"]
+
+
+@pytest.mark.parametrize(
+    ("document", "said"),
+    [
+        ("{", "cannot be read"),
+        ("[]", "not a configuration"),
+        ('{"task": "x"}', "not a configuration"),
+        ('{"agent": {"name": "deflwo"}}', "no agent 'deflwo'"),
+        ('{"agent": {"name": "deflow", "detla": 1}}', "did you mean delta"),
+        ('{"agent": {"name": "deflow"}, "task": "x"}', "config.json"),
+        ('{"agent": "deflow", "task": "x", "seeds": [0]}', "config.json"),
+    ],
+)
+def test_a_configuration_that_is_none_is_refused(
+    document: str, said: str, refused: Refused, tmp_path: Path
+):
+    file = tmp_path / "config.json"
+    file.write_text(document)
+    assert said in refused("train", "--config", file)
+
+
+def test_a_key_press_ends_the_program_quietly(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    def pressed(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(main, "run", pressed)
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "deflow: stopped.\n"
+
+
+def test_every_command_can_be_found():
+    for name in main.COMMANDS:
+        assert main.find([*name.split(), "rest"]) == (name, ["rest"])
+    with pytest.raises(DeFlowError):
+        main.find(["data"])

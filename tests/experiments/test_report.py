@@ -1,0 +1,122 @@
+"""Reports are read from run folders alone."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from deflow import DeFlow
+from deflow.experiments.report import draw_report, overview, print_report
+from deflow.training.config import TrainConfig
+from deflow.training.run_folder import RunFolder
+from deflow.training.summary import summarize
+
+
+def written(path: Path, scores: dict[int, list[float | None]], **options: Any) -> RunFolder:
+    """A run folder with evaluations every hundred steps: success by seed, return ten times it."""
+    config = TrainConfig("toy", DeFlow(), seeds=tuple(scores), steps=1000, **options)
+    path.mkdir()
+    folder = RunFolder(path)
+    folder.write_json("config.json", config.to_json())
+    lines = [
+        {
+            "phase": "joint",
+            "step": 100 * (i + 1),
+            "total_step": 100 * (i + 1),
+            "train_seconds": float(i + 1),
+            "member": f"seed{seed}",
+            "seed": seed,
+            "success": value,
+            "return": 10 * (value or 0.0),
+            "length": 5.0,
+        }
+        for seed, values in scores.items()
+        for i, value in enumerate(values)
+    ]
+    folder.append(folder.evaluations, lines)
+    return folder
+
+
+def test_a_score_is_the_mean_of_the_last_three_and_its_deviation_is_over_members(tmp_path: Path):
+    folder = written(tmp_path / "a", {0: [1, 0.1, 0.2, 0.3], 1: [0, 0.5, 0.6, 0.7]})
+    members = summarize(folder)
+    assert [m["success"] for m in members] == pytest.approx([0.2, 0.6])
+    assert members[0]["mean_of_steps"] == [200, 300, 400]
+    record = overview(folder)
+    assert record["success"] == {
+        "mean": pytest.approx(0.4),
+        "std": pytest.approx(0.2),
+        "members": 2,
+    }
+    assert record["return"]["mean"] == pytest.approx(4.0)
+    assert record["train_seconds"] == 4
+    assert record["finished"] is False
+    json.dumps(record)
+
+
+def test_fewer_evaluations_than_three_count_as_they_are(tmp_path: Path):
+    assert summarize(written(tmp_path / "a", {0: [0.5]}))[0]["success"] == 0.5
+    assert summarize(written(tmp_path / "b", {0: []})) == []
+    assert overview(RunFolder(tmp_path / "b"))["success"] is None
+
+
+def test_without_success_the_return_stands_alone(tmp_path: Path):
+    record = overview(written(tmp_path / "a", {0: [None, None]}))
+    assert record["success"] is None
+    assert record["return"]["members"] == 1
+
+
+def test_a_line_that_a_kill_cut_short_is_left_out(tmp_path: Path):
+    folder = written(tmp_path / "a", {0: [0.1, 0.2]})
+    with folder.evaluations.open("a") as file:
+        file.write('{"step": 300, "succ')
+    assert summarize(folder)[0]["mean_of_steps"] == [100, 200]
+
+
+def test_the_table_names_every_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "160")
+    folders = [
+        written(tmp_path / "first", {0: [0.25], 1: [0.75]}),
+        written(tmp_path / "second", {0: []}, schedule="flow-first"),
+    ]
+    print_report(folders)
+    out = capsys.readouterr().out
+    for word in ("first", "second", "50.0", "25.0", "joint", "flow-first"):
+        assert word in out
+
+
+def pixels(path: Path) -> np.ndarray:
+    with Image.open(path) as picture:
+        assert picture.format == "PNG"
+        return np.asarray(picture.convert("RGB"))
+
+
+def test_the_figure_shows_every_run(tmp_path: Path):
+    one = written(tmp_path / "one", {0: [0.1, 0.5, 0.9], 1: [0.2, 0.4, 0.8]})
+    two = written(tmp_path / "two", {0: [0.9, 0.5, 0.1]})
+    draw_report([one], tmp_path / "one.png")
+    draw_report([one, two], tmp_path / "sub" / "both.png", "train_seconds")
+    alone, both = pixels(tmp_path / "one.png"), pixels(tmp_path / "sub" / "both.png")
+    assert alone.shape == both.shape
+    assert min(both.shape[:2]) > 400
+    assert (alone != both).any()
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("scores", [[], [None, None], [0.5]])
+def test_odd_runs_can_be_drawn_too(tmp_path: Path, scores: list[float | None]):
+    draw_report([written(tmp_path / "a", {0: scores})], tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png").size
+
+
+def test_runs_with_and_without_success_share_a_figure(tmp_path: Path):
+    folders = [written(tmp_path / "a", {0: [0.5, 0.6]}), written(tmp_path / "b", {0: [None, None]})]
+    draw_report(folders, tmp_path / "a.png")
+    assert pixels(tmp_path / "a.png").size
