@@ -23,7 +23,7 @@ from deflow.training.run_folder import RunFolder
 from deflow.training.train import resume
 
 TASK = "cube-single-play-singletask-task1-v0"
-STEPS = {"joint": 8_000, "flow-first": 10_000}
+STEPS = {"joint": 8_000, "flow-first": 8_000}
 
 
 def run(schedule: str, seed: int, options: argparse.Namespace) -> RunFolder:
@@ -35,7 +35,7 @@ def run(schedule: str, seed: int, options: argparse.Namespace) -> RunFolder:
         return resume(folder.path)
     return train(
         TASK,
-        DeFlow(hidden=(256, 256, 256), prior_steps=STEPS[schedule]),
+        DeFlow(hidden=(256, 256, 256), prior_steps=20_000, learning_rate=1e-3, delta=0.003),
         schedule=schedule,
         seeds=[seed],
         steps=STEPS[schedule],

@@ -30,9 +30,9 @@ class Demo:
     """Where everything is kept."""
     episodes: int = 200
     """Episodes of data."""
-    steps: int = 12_000
+    steps: int = 8_000
     """Gradient steps of the policy."""
-    flow_steps: int = 12_000
+    flow_steps: int = 20_000
     """Gradient steps of the flow."""
     json: bool = False
     """Print the result as JSON."""
@@ -56,7 +56,10 @@ class Demo:
             data_dir=self.dir / "data",
         )
         console.rule("2 of 3  training: the flow learns what the data do, then a residual climbs Q")
-        agent = DeFlow(hidden=(256, 256, 256), prior_steps=self.flow_steps)
+        # A few minutes on two cores: small networks, a high rate, a wider trust region.
+        agent = DeFlow(
+            hidden=(256, 256, 256), prior_steps=self.flow_steps, learning_rate=1e-3, delta=0.003
+        )
         folder = train(
             TASK,
             agent,

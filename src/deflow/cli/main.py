@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -89,6 +90,9 @@ def main() -> None:
             print(json.dumps({"error": str(error)}))
         print(f"deflow: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # The reader of a pipe, such as `head`, has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         print("deflow: stopped.", file=sys.stderr)
         sys.exit(130)

@@ -77,10 +77,13 @@ class Train:
     def parse(cls, arguments: Sequence[str]) -> Train:
         """Read twice: the agent and the task say which settings are the defaults of the rest."""
         from deflow.agents.registry import from_settings, preset
+        from deflow.training.config import TrainConfig
         from deflow.training.task import env_name
 
         rest, chosen = _take_option(list(arguments), "--agent")
         document = _read_config(_take_option(rest, "--config")[1])
+        if document:
+            TrainConfig.from_json(document)
         settings = {**document.get("agent", {})}
         recorded = settings.pop("name", "deflow")
         name: str = chosen or recorded

@@ -10,6 +10,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from deflow.core.errors import DeFlowError
 from deflow.training.curve import plot_members, score_name
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import summarize
@@ -67,6 +68,8 @@ def draw_report(folders: Sequence[RunFolder], path: Path, x: str = "step") -> No
 
     runs = [(folder, folder.read_lines(folder.evaluations)) for folder in folders]
     runs = [(folder, records) for folder, records in runs if records]
+    if not runs:
+        raise DeFlowError("None of the runs has been evaluated yet, so there is no curve to draw.")
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     for folder, records in runs:

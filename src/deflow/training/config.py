@@ -90,6 +90,10 @@ class TrainConfig:
     def from_json(cls, document: dict[str, Any]) -> TrainConfig:
         known = {f.name for f in dataclasses.fields(cls)}
         values = {name: value for name, value in document.items() if name in known}
+        missing = known - values.keys()
+        if missing or not isinstance(values["agent"], dict) or "name" not in values["agent"]:
+            lacking = ", ".join(sorted(missing)) or "the agent's name"
+            raise DeFlowError(f"The configuration lacks {lacking}; take one that a run has saved.")
         agent = dict(values["agent"])
         values["agent"] = from_settings(agent.pop("name"), agent)
         values["seeds"] = tuple(values["seeds"])
