@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 
@@ -34,6 +35,10 @@ POLICY = {
 }
 FLOW = {"flow/loss", "flow/grad_norm"}
 ALWAYS = {"steps_per_second", "phase", "step", "total_step", "train_seconds", "member"}
+
+
+def flow_of(folder: RunFolder, index: int) -> dict[str, np.ndarray]:
+    return {k: v for k, v in member(folder, index).items() if k.startswith("flow")}
 
 
 def lines(folder: RunFolder, phase: str) -> list[dict]:
@@ -132,9 +137,6 @@ def test_the_evaluation_that_scores_a_run_does_not_change_it(training: Training,
 
 
 def test_one_flow_may_serve_every_member(shared_flow: RunFolder, flow_first: RunFolder):
-    def flow_of(folder: RunFolder, index: int) -> dict[str, np.ndarray]:
-        return {k: v for k, v in member(folder, index).items() if k.startswith("flow")}
-
     first, second = flow_of(shared_flow, 0), flow_of(shared_flow, 1)
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
     critics = [member(shared_flow, i)["critic.model.nets.members.layers.0.weight"] for i in (0, 1)]
@@ -157,6 +159,17 @@ def test_a_finished_runs_flow_may_be_taken(training: Training, flow_first: RunFo
     # Seed 0 has the donor's flow, keys and steps, so it learns what the donor's first member did.
     for name, array in member(taker, 0).items():
         np.testing.assert_allclose(array, donor[name], rtol=1e-4, atol=1e-6, err_msg=name)
+
+
+def test_tasks_on_one_dataset_share_a_flow(training: Training, flow_first: RunFolder):
+    """Another task is other rewards on the same states and actions."""
+    data = toy.dataset()
+    other = dataclasses.replace(data, rewards=2 * data.rewards)
+    taker = training(dataset=other, schedule="flow-first", flow_from=str(flow_first.path))
+    taken, donor = flow_of(taker, 0), flow_of(flow_first, 0)
+    weights = [name for name in donor if name.startswith("flow.model")]
+    assert weights
+    assert all(taken[name].tobytes() == donor[name].tobytes() for name in weights)
 
 
 def test_the_policy_reaches_the_goal_where_its_base_flow_strays(learnt: RunFolder):

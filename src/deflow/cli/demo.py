@@ -28,11 +28,11 @@ class Demo:
     """Seed of the training run; the data are the same for all."""
     dir: Path = Path("runs/demo")
     """Where everything is kept."""
-    episodes: int = 200
+    episodes: int = 260
     """Episodes of data."""
-    steps: int = 8_000
+    steps: int = 10_000
     """Gradient steps of the policy."""
-    flow_steps: int = 20_000
+    flow_steps: int = 25_000
     """Gradient steps of the flow."""
     json: bool = False
     """Print the result as JSON."""

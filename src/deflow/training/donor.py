@@ -26,12 +26,15 @@ def check_donor(config: TrainConfig, job: Job) -> None:
 def load_donor(path: str, job: Job, like: State) -> State:
     """The first member's state of a finished run on the same data, as a family of one.
 
+    The tasks of one dataset differ in rewards alone, of which a flow knows nothing: a run on any of
+    them will do.
+
     Raises `DeFlowError` where the run is not there, its flow phase is not done, its data are
     others, or its networks have other sizes.
     """
     folder = RunFolder.open(Path(path))
     recorded = folder.read_json("provenance.json")["dataset"]
-    if recorded["fingerprint"] != job.description["fingerprint"]:
+    if recorded["behavior_fingerprint"] != job.description["behavior_fingerprint"]:
         raise DeFlowError(
             f"The flow of {path} was trained on other data ({recorded['name']}): choose a run on "
             f"{job.dataset.name}."

@@ -56,6 +56,7 @@ def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Job:
         "transitions": int(dataset.transitions),
         "episodes": len(dataset.episode_ends),
         "fingerprint": dataset.fingerprint(),
+        "behavior_fingerprint": dataset.fingerprint(rewards=False),
     }
     return Job(dataset, env, spec, description)
 

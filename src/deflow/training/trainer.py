@@ -173,10 +173,12 @@ class Trainer:
         family = self.family.first() if one_serves_all else self.family
         states = jax.tree.map(lambda leaf: leaf[: len(family.members)], states)
         columns = {}
+        began = time.perf_counter()
         for field in phase.leaves:
             if field.name in wanted:
                 show = self._row_bar(field.name)
                 columns[field.name] = compute_rows(family, states, self.data, field, on_block=show)
+        self.position.train_seconds += time.perf_counter() - began
         return columns
 
     def _row_bar(self, name: str) -> Callable[[int, int], None]:
