@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -41,7 +42,9 @@ def load_donor(path: str, job: Job, like: State) -> State:
         )
     sound = checkpoint.newest_sound(folder.checkpoints)
     meta = checkpoint.read_meta(sound)
-    if meta["position"]["phase"] == 0 and not (folder.path / "summary.json").exists():
+    config, position = folder.config(), meta["position"]
+    first = config.agent.phases(replace(job.spec, total_steps=config.steps), config.schedule)[0]
+    if position["phase"] == 0 and position["step"] < first.steps:
         raise DeFlowError(f"The flow of {path} is not finished: `deflow resume {path}` first.")
     members = len(meta["members"])
     wider = {
