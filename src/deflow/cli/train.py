@@ -77,13 +77,12 @@ class Train:
     def parse(cls, arguments: Sequence[str]) -> Train:
         """Read twice: the agent and the task say which settings are the defaults of the rest."""
         from deflow.agents.registry import from_settings, preset
-        from deflow.training.config import TrainConfig
         from deflow.training.task import env_name
 
         rest, chosen = _take_option(list(arguments), "--agent")
         document = _read_config(_take_option(rest, "--config")[1])
         if document:
-            TrainConfig.from_json(document)
+            _check(document, rest)
         settings = {**document.get("agent", {})}
         recorded = settings.pop("name", "deflow")
         name: str = chosen or recorded
@@ -143,6 +142,16 @@ def _read_config(path: str | None) -> dict[str, Any]:
     if not isinstance(document, dict) or "agent" not in document:
         raise DeFlowError(f"{path} is not a configuration that `deflow train` has saved.")
     return document
+
+
+def _check(document: dict[str, Any], words: list[str]) -> None:
+    """Raise `DeFlowError`, with the file's name, where it is no whole configuration."""
+    from deflow.training.config import TrainConfig
+
+    try:
+        TrainConfig.from_json(document)
+    except DeFlowError as error:
+        raise DeFlowError(f"{_take_option(words, '--config')[1]}: {error}") from error
 
 
 def _from_document(typed: type, document: dict[str, Any], agent: Any) -> Any:

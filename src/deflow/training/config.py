@@ -48,14 +48,15 @@ class TrainConfig:
         for name in ("steps", "eval_every", "log_every", "checkpoint_every", "chunk"):
             require(name, getattr(self, name), at_least=1)
         require("eval_episodes", self.eval_episodes, at_least=0)
+        require("eval_seed", self.eval_seed, at_least=0, below=2**32)
         require("workers", self.workers, at_least=0)
         require("keep_checkpoints", self.keep_checkpoints, at_least=1)
         if not self.seeds or len(set(self.seeds)) != len(self.seeds):
             raise DeFlowError(
                 f"--seeds must name each seed once, but it is {' '.join(map(str, self.seeds))}."
             )
-        if any(seed < 0 for seed in self.seeds):
-            raise DeFlowError("--seeds must be whole numbers from 0 up.")
+        if not all(0 <= seed < 2**32 for seed in self.seeds):
+            raise DeFlowError("--seeds must be whole numbers from 0 up, below 2^32.")
         if self.schedule not in ("joint", "flow-first"):
             raise DeFlowError(f"--schedule is joint or flow-first, not {self.schedule!r}.")
         if (self.share_flow or self.flow_from) and self.schedule != "flow-first":
@@ -76,6 +77,8 @@ class TrainConfig:
                 )
         self.agent.validate()
         for name, values in self.over.items():
+            if not values or len(set(values)) != len(values):
+                raise DeFlowError(f"--over must give {name} each of its values once.")
             for value in values:
                 dataclasses.replace(self.agent, **{name: value}).validate()
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from deflow.core.errors import DeFlowError
+from deflow.core.progress import console
 from deflow.data.dataset import Dataset
 from deflow.training.config import TrainConfig
 from deflow.training.donor import check_donor
@@ -39,6 +40,9 @@ def resume(
 ) -> RunFolder:
     """Go on with a run from its newest sound checkpoint, as if it had never stopped."""
     folder = RunFolder.open(path)
+    if (folder.path / "summary.json").exists():
+        console.print(f"{path} is finished; there is nothing left to do.")
+        return folder
     config = folder.config()
     config = replace(
         config,
