@@ -35,7 +35,7 @@ def run(schedule: str, seed: int, options: argparse.Namespace) -> RunFolder:
         return resume(folder.path)
     return train(
         TASK,
-        DeFlow(hidden=(256, 256, 256), prior_steps=20_000, learning_rate=1e-3, delta=0.003),
+        DeFlow(hidden=(256, 256, 256), prior_steps=25_000, learning_rate=1e-3, delta=0.003),
         schedule=schedule,
         seeds=[seed],
         steps=STEPS[schedule],
