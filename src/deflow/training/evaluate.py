@@ -116,18 +116,11 @@ class Evaluator:
             self.pool = EnvPool(self.env, self.slots * self.members, workers)
 
         def act(observations: Any, episodes: Any, steps: Any) -> Any:
-            return np.asarray(
-                batched_act(
-                    agents,
-                    states,
-                    observations,
-                    np.uint32(seed),
-                    episodes,
-                    steps,
-                    self.spec,
-                    policy,
-                )
-            )
+            where = (observations, np.uint32(seed), episodes, steps)
+            actions = np.asarray(batched_act(agents, states, *where, self.spec, policy))
+            # A member may have diverged in the very last step, before its loss could tell; it does
+            # nothing here, and the guard names it at its next step.
+            return np.nan_to_num(actions, nan=0.0)
 
         results, times = rollout(
             self.pool, act, range(self.episodes), seed, members=self.members, on_tick=on_tick
