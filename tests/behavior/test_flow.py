@@ -17,7 +17,7 @@ from deflow.nn.learner import Learner
 NOTHING = jnp.zeros((4, 1))
 """Observations for fields that look at none."""
 
-steps_counts = st.integers(1, 12)
+steps_counts = st.sampled_from([1, 2, 3, 10])
 small = st.floats(-0.25, 0.25)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from deflow import DeFlow
+from deflow import DeFlow, DeFlowError
 from deflow.experiments.report import draw_report, overview, print_report
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
@@ -109,8 +109,14 @@ def test_the_figure_shows_every_run(tmp_path: Path):
     assert (alone != both).any()
 
 
+def test_runs_that_were_never_evaluated_have_no_figure(tmp_path: Path):
+    with pytest.raises(DeFlowError, match="evaluated"):
+        draw_report([written(tmp_path / "a", {0: []})], tmp_path / "a.png")
+    assert not (tmp_path / "a.png").exists()
+
+
 @pytest.mark.filterwarnings("error")
-@pytest.mark.parametrize("scores", [[], [None, None], [0.5]])
+@pytest.mark.parametrize("scores", [[None, None], [0.5]])
 def test_odd_runs_can_be_drawn_too(tmp_path: Path, scores: list[float | None]):
     draw_report([written(tmp_path / "a", {0: scores})], tmp_path / "a.png")
     assert pixels(tmp_path / "a.png").size

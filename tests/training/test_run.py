@@ -172,6 +172,22 @@ def test_tasks_on_one_dataset_share_a_flow(training: Training, flow_first: RunFo
     assert all(taken[name].tobytes() == donor[name].tobytes() for name in weights)
 
 
+def test_a_flow_serves_every_task_on_its_data(
+    training: Training, data: Dataset, flow_first: RunFolder
+):
+    """Tasks differ in rewards and in where episodes end, of which a flow knows nothing."""
+    other = dataclasses.replace(data, rewards=data.rewards - 1, masks=np.ones_like(data.masks))
+    taker = training(dataset=other, schedule="flow-first", flow_from=str(flow_first.path))
+    own, donor = member(taker, 0), member(flow_first, 0)
+    for name in own:
+        if name.startswith("flow.model"):
+            assert own[name].tobytes() == donor[name].tobytes()
+    assert not np.array_equal(
+        own["critic.model.nets.members.layers.0.weight"],
+        donor["critic.model.nets.members.layers.0.weight"],
+    )
+
+
 def test_the_policy_reaches_the_goal_where_its_base_flow_strays(learnt: RunFolder):
     prior = judge(learnt, episodes=30, policy="prior")
     for entry, base in zip(learnt.read_json("summary.json")["members"], prior.results, strict=True):
