@@ -57,11 +57,20 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
 
 
 def load(checkpoint: Path, like: PyTree) -> PyTree:
-    """Read a checkpoint's arrays into the shape of `like` (arrays or `ShapeDtypeStruct`s)."""
+    """Read a checkpoint's arrays into the shape of `like` (arrays or `ShapeDtypeStruct`s).
+
+    Raises `ValueError` where it holds other arrays or other sizes. They are compared by name with
+    what was written, since Orbax would cut or pad an array to the size that it is asked for.
+    """
     wanted = named_leaves(like)
+    place = (checkpoint / "arrays").absolute()
     target = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
     with ocp.StandardCheckpointer() as checkpointer:
-        arrays = checkpointer.restore((checkpoint / "arrays").absolute(), target)
+        written = checkpointer.metadata(place).item_metadata
+        sizes = {name: tuple(written[name].shape) for name in written}
+        if sizes != {name: array.shape for name, array in target.items()}:
+            raise ValueError(f"{checkpoint} holds other arrays than these networks have")
+        arrays = checkpointer.restore(place, target)
     return jax.tree.unflatten(
         jax.tree.structure(like), [jax.numpy.asarray(arrays[name]) for name in wanted]
     )

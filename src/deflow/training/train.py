@@ -9,6 +9,7 @@ from pathlib import Path
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
 from deflow.data.dataset import Dataset
+from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
 from deflow.training.donor import check_donor
 from deflow.training.run_folder import RunFolder
@@ -40,9 +41,6 @@ def resume(
 ) -> RunFolder:
     """Go on with a run from its newest sound checkpoint, as if it had never stopped."""
     folder = RunFolder.open(path)
-    if (folder.path / "summary.json").exists():
-        console.print(f"{path} is finished; there is nothing left to do.")
-        return folder
     config = folder.config()
     config = replace(
         config,
@@ -62,6 +60,11 @@ def resume(
             f"({recorded['transitions']} transitions then, {job.description['transitions']} now): "
             "give the original with --data-dir."
         )
+    kept = checkpoint.existing(folder.checkpoints)
+    finished = (folder.path / "summary.json").exists()
+    if finished and kept and checkpoint.damage(kept[-1]) is None:
+        console.print(f"{path} is finished; there is nothing left to do.")
+        return folder
     Trainer(config, job, folder).run(resume=True)
     return folder
 
