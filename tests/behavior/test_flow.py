@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
 
@@ -21,6 +21,7 @@ steps_counts = st.sampled_from([1, 2, 3, 10])
 small = st.floats(-0.25, 0.25)
 
 
+@settings(max_examples=30)
 @given(steps=steps_counts, velocity=small, x0=st.floats(-0.5, 0.5))
 def test_a_constant_field_moves_by_itself_whatever_the_steps(
     steps: int, velocity: float, x0: float
@@ -30,6 +31,7 @@ def test_a_constant_field_moves_by_itself_whatever_the_steps(
     np.testing.assert_allclose(reached, x0 + velocity, rtol=1e-5, atol=1e-6)
 
 
+@settings(max_examples=30)
 @given(steps=steps_counts, rate=st.floats(-3, 1), x0=small)
 def test_a_linear_field_follows_eulers_recursion(steps: int, rate: float, x0: float):
     reached = integrate(lambda s, x, t: rate * x, NOTHING, jnp.full((4, 2), x0), steps)
@@ -37,6 +39,7 @@ def test_a_linear_field_follows_eulers_recursion(steps: int, rate: float, x0: fl
     np.testing.assert_allclose(reached, exact, rtol=1e-4, atol=1e-5)
 
 
+@settings(max_examples=30)
 @given(steps=steps_counts)
 def test_time_runs_from_zero_and_stops_one_step_short_of_one(steps: int):
     """The sum of i / steps over the steps, divided by their number."""
@@ -60,6 +63,7 @@ def test_observations_reach_the_field():
     np.testing.assert_allclose(reached, observations, atol=1e-6)
 
 
+@settings(max_examples=30)
 @given(seed=st.integers(0, 2**31 - 1))
 def test_the_loss_vanishes_for_the_exact_field_of_one_action(seed: int):
     """On the straight path to an action a the velocity is (a - x) / (1 - t)."""

@@ -107,10 +107,10 @@ def test_evaluate_prints_a_table(finished: Path, capsys: pytest.CaptureFixture[s
 def test_report_puts_runs_side_by_side(
     finished: Path, training: Training, tmp_path: Path, printed: Printed
 ):
-    assert training(tmp_path / "other", "--seeds", 0, "--schedule", "flow-first") == 0
+    assert training(tmp_path / "other", "--seeds", 0, 1, "--schedule", "flow-first") == 0
     document = printed("report", finished, tmp_path / "other", "--json")
     assert [record["schedule"] for record in document] == ["joint", "flow-first"]
-    assert [len(record["members"]) for record in document] == [2, 1]
+    assert [len(record["members"]) for record in document] == [2, 2]
     for record in document:
         values = [member["success"] for member in record["members"]]
         assert record["success"]["mean"] == pytest.approx(np.mean(values))
@@ -138,7 +138,7 @@ def test_a_saved_configuration_repeats_the_run(finished: Path, file: Path, tmp_p
     words = ["train", "--config", finished / "config.json", "--data", file, "--run-dir"]
     assert main.run([str(word) for word in [*words, tmp_path / "same"]]) == 0
     assert parameters(tmp_path / "same") == parameters(finished)
-    other = [*words, tmp_path / "other", "--agent.delta", "0.5", "--seeds", 3]
+    other = [*words, tmp_path / "other", "--agent.delta", "0.5", "--seeds", 3, 4]
     assert main.run([str(word) for word in other]) == 0
     config = RunFolder.open(tmp_path / "other").config()
     assert config.differences(RunFolder.open(finished).config()) == ["seeds", "agent.delta"]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Array
@@ -31,6 +31,7 @@ numbers = st.floats(-3, 3, width=32, allow_subnormal=False)
 residuals = shapes.flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=numbers))
 
 
+@settings(max_examples=30)
 @given(residuals)
 def test_sum_and_mean_differ_by_the_actions_dimension(delta: np.ndarray):
     total, mean = (squared_residual(jnp.asarray(delta), how) for how in ("sum", "mean"))
@@ -39,12 +40,14 @@ def test_sum_and_mean_differ_by_the_actions_dimension(delta: np.ndarray):
     np.testing.assert_allclose(total, expected, rtol=1e-5, atol=1e-12)
 
 
+@settings(max_examples=30)
 @given(residuals, st.floats(-1, 1, width=32, allow_subnormal=False))
 def test_a_refined_action_stays_in_the_box(delta: np.ndarray, proposal: float):
     refined = np.asarray(refine(jnp.full(delta.shape, proposal), jnp.asarray(delta)))
     np.testing.assert_array_equal(refined, np.clip(np.float32(proposal) + delta, -1, 1))
 
 
+@settings(max_examples=30)
 @given(
     hnp.arrays(np.float32, 6, elements=st.floats(-50, 50, width=32, allow_subnormal=False)),
     st.floats(0.1, 100),
@@ -66,6 +69,7 @@ def test_the_scale_of_the_value_takes_no_gradient():
 
 
 @pytest.mark.parametrize("form", FORMS)
+@settings(max_examples=30)
 @given(log_alpha=st.floats(-3, 3), squared=st.floats(0, 0.1), delta=st.floats(1e-4, 0.1))
 def test_the_multiplier_rises_over_budget_and_falls_under_it(
     form: MultiplierForm, log_alpha: float, squared: float, delta: float

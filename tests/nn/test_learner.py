@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from deflow.nn.learner import Learner, polyak, squared_norm
@@ -54,6 +54,7 @@ def test_a_step_does_not_change_the_learner_it_began_from():
     assert not np.allclose(after.model.layers[0].weight, learner.model.layers[0].weight)
 
 
+@settings(max_examples=30)
 @given(tau=st.floats(0, 1, width=32), steps=st.integers(1, 20))
 def test_polyak_decays_geometrically_towards_a_still_network(tau: float, steps: int):
     target, online = {"w": jnp.asarray([2.0, -1.0])}, {"w": jnp.asarray([0.5, 3.0])}

@@ -43,11 +43,9 @@ STOPS = [
     ("joint", Loop, "_chunk", 3),
     ("joint", Loop, "_evaluate", 1),
     ("joint", checkpoint, "save", 1),
-    ("joint", checkpoint, "_sync", 3),
     ("flow_first", Loop, "_chunk", 2),
     ("flow_first", Loop, "_rows_left_by", 0),
     ("flow_first", Loop, "_chunk", 7),
-    ("flow_first", checkpoint, "save", 5),
     ("shared_flow", Loop, "_chunk", 3),
     ("shared_flow", Loop, "_chunk", 6),
 ]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Array
@@ -21,6 +21,7 @@ shapes = st.sampled_from([(1, 1), (2, 5), (3, 2)])
 tables = shapes.flatmap(lambda shape: hnp.arrays(np.float32, shape, elements=values))
 
 
+@settings(max_examples=30)
 @given(tables)
 def test_aggregation_is_the_mean_or_the_least(q: np.ndarray):
     np.testing.assert_array_equal(aggregate(jnp.asarray(q), "min"), q.min(0))
@@ -29,6 +30,7 @@ def test_aggregation_is_the_mean_or_the_least(q: np.ndarray):
     np.testing.assert_array_equal(aggregate(alone, "min"), aggregate(alone, "mean"))
 
 
+@settings(max_examples=30)
 @given(tables, st.floats(0, 1, width=32), st.integers(0, 2**31 - 1))
 def test_nothing_is_bootstrapped_where_the_episode_ended(q: np.ndarray, discount: float, seed: int):
     rng = np.random.default_rng(seed)
@@ -41,6 +43,7 @@ def test_nothing_is_bootstrapped_where_the_episode_ended(q: np.ndarray, discount
     np.testing.assert_allclose(target[~ended], expected[~ended], rtol=1e-5, atol=1e-5)
 
 
+@settings(max_examples=30)
 @given(tables)
 def test_the_loss_is_a_mean_over_batch_and_ensemble(q: np.ndarray):
     target = q[0] * 0.5
