@@ -11,16 +11,15 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
-import math
 import statistics
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from deflow.agents.deflow import DeFlow
 from deflow.core.types import Spec
@@ -72,31 +71,107 @@ def gigaflops(products: Sequence[Product]) -> float:
     return sum(2 * m * k * n for m, k, n in products) / 1e9
 
 
-def floor_program(products: Sequence[Product]) -> tuple[Callable[..., Any], list[Any]]:
-    """A jitted program of the products alone, no two on the same pair of operands.
+class Linear(NamedTuple):
+    """A network of matrix products alone: no biases, norms, activations or optimiser."""
 
-    One number of each product is read, at a place that the compiler does not know: it can neither
-    leave out a product, nor compute a part of it, nor one for two.
+    weights: list[Array]
+    transposed: list[Array]
+    columns: list[Array]
+    """What stands for each layer's input, transposed, in the gradients of the weights."""
+
+    @classmethod
+    def draw(cls, key: Array, sizes: Sequence[int]) -> Linear:
+        """Weights of unit gain, so that nothing grows out of range."""
+        shapes = list(itertools.pairwise(sizes))
+        keys = jax.random.split(key, len(shapes))
+        weights = [jax.random.normal(k, s) / s[0] ** 0.5 for k, s in zip(keys, shapes, strict=True)]
+        return cls(weights, [w.T for w in weights], [jnp.ones((a, BATCH)) for a, _ in shapes])
+
+    def forward(self, x: Array) -> Array:
+        """One pass."""
+        for weight in self.weights:
+            x = x @ weight
+        return x
+
+    def backward(self, gradient: Array, *, weights: bool, inputs: bool) -> list[Array]:
+        """The way back; returns the weights' gradients, then that of the input or first layer."""
+        found = []
+        for layer in reversed(range(len(self.weights))):
+            if weights:
+                found.append(self.columns[layer] @ gradient)
+            if layer or inputs:
+                gradient = gradient @ self.transposed[layer]
+        return [*found, gradient]
+
+
+def floor_program(hidden: Sequence[int], schedule: str, members: int) -> tuple[Any, list[Any]]:
+    """A jitted program of a step's matrix products alone, and its arguments.
+
+    Each product reads what the step's own would, a weight or the result before it, as warm in the
+    cache as there; but what the step must transpose lies transposed in memory already. Of each
+    result that nothing else reads one number is read, at a place that the compiler does not know:
+    it can neither leave out a product nor compute a part of it.
     """
-    copies = math.ceil(math.sqrt(max(Counter(products).values())))
-    shapes = sorted({(m, k) for m, k, _ in products} | {(k, n) for _, k, n in products})
-    keys = jax.random.split(jax.random.key(0), len(shapes))
-    pool = {
-        shape: list(jax.random.normal(key, (copies, *shape)))
-        for shape, key in zip(shapes, keys, strict=True)
+    proposal = OBSERVATION + ACTION
+    sizes = {
+        "field": (proposal + 1, *hidden, ACTION),
+        "refinement": (proposal, *hidden, ACTION),
+        **{f"{kind}{i}": (proposal, *hidden, 1) for kind in ("critic", "target") for i in (0, 1)},
     }
 
-    def program(pool: dict[tuple[int, int], Any], place: Any) -> list[Any]:
-        seen: Counter[Product] = Counter()
-        numbers = []
-        for m, k, n in products:
-            left, right = divmod(seen[m, k, n], copies)
-            seen[m, k, n] += 1
-            result = pool[m, k][left] @ pool[k, n][right]
-            numbers.append(jax.lax.dynamic_slice(result, (place, place), (1, 1)))
-        return numbers
+    def member(nets: dict[str, Linear], x: dict[str, Array], place: Array) -> list[Array]:
+        results = []
 
-    return jax.jit(program), [pool, jnp.asarray(0)]
+        def act(name: str, inputs: Array) -> Array:
+            """A pass whose output takes the place of an action in what it read."""
+            return jax.lax.dynamic_update_slice(inputs, nets[name].forward(inputs), (place, place))
+
+        def euler(_: int, inputs: Array) -> Array:
+            return act("field", inputs)
+
+        state = x["proposal"]
+        if schedule == "joint":
+            integrated = jax.lax.fori_loop(0, EULER, euler, x["pair"])
+            loss = nets["field"].forward(integrated[:BATCH])
+            results += nets["field"].backward(loss, weights=True, inputs=False)
+            state = integrated[BATCH:, :proposal]
+        results += [nets[f"target{i}"].forward(act("refinement", state)) for i in (0, 1)]
+        for i in (0, 1):
+            value = nets[f"critic{i}"].forward(state)
+            results += nets[f"critic{i}"].backward(value, weights=True, inputs=False)
+        refined = act("refinement", x["own"])
+        for i in (0, 1):
+            value = nets[f"critic{i}"].forward(refined)
+            results += nets[f"critic{i}"].backward(value, weights=False, inputs=True)
+        results += nets["refinement"].backward(refined[:, :ACTION], weights=True, inputs=False)
+        return [jax.lax.dynamic_slice(result, (place, place), (1, 1)) for result in results]
+
+    def program(family: list[dict[str, Linear]], x: dict[str, Array], place: Array) -> list[Any]:
+        return [member(nets, x, place) for nets in family]
+
+    family = [
+        {
+            name: Linear.draw(jax.random.key(100 * m + i), sizes[name])
+            for i, name in enumerate(sizes)
+        }
+        for m in range(members)
+    ]
+    rows = {
+        "pair": (2 * BATCH, proposal + 1),
+        "proposal": (BATCH, proposal),
+        "own": (BATCH, proposal),
+    }
+    x = {name: jax.random.normal(jax.random.key(i), s) for i, (name, s) in enumerate(rows.items())}
+    arguments = [family, x, jnp.asarray(0)]
+    compiled = jax.jit(program).lower(*arguments).compile()
+    counted = compiled.as_text().count(" dot(")
+    # An inner size of 1 needs no sum: XLA multiplies.
+    expected = sum(inner > 1 for _, inner, _ in step_products(hidden, schedule)) * members
+    if schedule == "joint":
+        expected -= (EULER - 1) * (len(hidden) + 1) * members  # the loop's body stands there once
+    if counted != expected:
+        raise SystemExit(f"The floor's program has {counted} products, not {expected}.")
+    return compiled, arguments
 
 
 def best(function: Callable[..., Any], arguments: Sequence[Any], repeats: int) -> list[float]:
@@ -124,9 +199,9 @@ def measure(hidden: tuple[int, ...], schedule: str, members: int, steps: int) ->
         return run_chunk(family, states, data, fields, start, phase, 0, steps)
 
     products = step_products(hidden, schedule) * members
-    program, arguments = floor_program(products)
+    program, arguments = floor_program(hidden, schedule, members)
     floor = best(program, arguments, 20)
-    seconds = [s / steps for s in best(chunk, [jnp.asarray(0)], 5)]
+    seconds = [s / steps for s in best(chunk, [jnp.asarray(0)], 9)]
     floor += best(program, arguments, 20)
     return {
         "schedule": schedule,
