@@ -76,7 +76,7 @@ def strike(kill: Kill, words: list[str], plan: Plan, log: Path) -> None:
         if process.poll() is not None or time.monotonic() - began > PATIENCE:
             process.kill()
             raise SystemExit(f"'{kill.stage}, {kill.aim}' was never reached; see {log}.")
-        time.sleep(0.005)
+        time.sleep(0.001)
     time.sleep(kill.delay)
     if process.poll() is not None:
         raise SystemExit(f"'{kill.stage}, {kill.aim}' came too late; see {log}.")

@@ -176,7 +176,8 @@ def training_kills(counts: dict[str, int], plan: Plan, rng: random.Random) -> li
     kinds: dict[str, tuple[str, Sequence[int], Callable[[int], Ready], float]] = {
         "flow": ("training from step", range(steps - late), reached, 0.3),
         "policy": ("training from step", range(steps, 2 * steps - late), reached, 0.3),
-        "checkpoint": ("writing one after step", range(2 * steps - late), writing_after, 0.02),
+        # Writing takes some hundredths of a second and may be missed: leave several chances.
+        "checkpoint": ("writing one after step", range(2 * steps - 4 * late), writing_after, 0.02),
         "evaluation": ("evaluating from step", points, evaluating_from, 1.5),
     }
     drawn = []
