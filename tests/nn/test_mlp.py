@@ -94,6 +94,5 @@ def test_an_ensemble_is_its_members_one_by_one():
     together = ensemble(x)
     assert together.shape == (3, 7, 2)
     for i in range(3):
-        member = jax.tree.map(lambda leaf, i=i: leaf[i], ensemble.members)
-        np.testing.assert_allclose(together[i], member(x), rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(together[i], ensemble.members[i](x), rtol=1e-5, atol=1e-6)
     assert not np.allclose(together[0], together[1])

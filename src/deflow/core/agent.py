@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from deflow.core.settings import check_settings
 from deflow.core.types import Batch, Clock, Metrics, Spec
 
 State = Any
@@ -62,10 +63,12 @@ class Agent(eqx.Module):
     """
 
     name: ClassVar[str]
+    schedules: ClassVar[tuple[str, ...]] = ("joint",)
+    """Ways to order its training; the first is the published one."""
 
-    @abc.abstractmethod
     def validate(self) -> None:
         """Raise `DeFlowError` where a setting is out of range."""
+        check_settings(self)
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray, spec: Spec) -> State:

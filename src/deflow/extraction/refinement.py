@@ -7,43 +7,37 @@ the constraint. Nothing is differentiated through the sampler that proposed the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float
 
 from deflow.core.types import Metrics
-from deflow.nn.mlp import MLP
+from deflow.nn.mlp import ActionNet
 
 Reduction = Literal["mean", "sum"]
 MultiplierForm = Literal["log", "linear"]
 Penalty = Literal["raw", "applied"]
+Sees = Literal["state-action", "state"]
 
 
-class Refinement(eqx.Module):
+class Refinement(ActionNet):
     """The residual f(s, a). Its last layer has the ordinary scale: it does not begin near zero."""
 
-    net: MLP
 
-    def __init__(
-        self,
-        observation_dim: int,
-        action_dim: int,
-        hidden: Sequence[int],
-        *,
-        layer_norm: bool = False,
-        key: PRNGKeyArray,
-    ):
-        size = observation_dim + action_dim
-        self.net = MLP(size, action_dim, hidden, layer_norm=layer_norm, key=key)
-
-    def __call__(
-        self, observations: Float[Array, "*batch obs"], proposals: Float[Array, "*batch act"]
-    ) -> Float[Array, "*batch act"]:
-        return self.net(jnp.concatenate([observations, proposals], axis=-1))
+def residual(
+    refinement: Refinement,
+    observations: Float[Array, "*batch obs"],
+    proposals: Float[Array, "*batch act"],
+    sees: Sees,
+) -> Float[Array, "*batch act"]:
+    """Delta for each proposal. One that sees the `state` alone reads zeros in the proposal's place:
+    an ablation, which cannot shift two modes in opposite directions."""
+    seen = proposals if sees == "state-action" else jnp.zeros_like(proposals)
+    observations = jnp.broadcast_to(observations, (*seen.shape[:-1], observations.shape[-1]))
+    return refinement(observations, seen)
 
 
 def refine(
@@ -77,13 +71,14 @@ def refinement_loss(
     normalize: bool,
     reduction: Reduction,
     penalty: Penalty,
+    sees: Sees = "state-action",
 ) -> tuple[Float[Array, ""], Metrics]:
     """Eq. 11: -E Q(s, a + Delta) / |Q| + alpha E ||Delta||^2, for proposals a that are given.
 
     `value(s, a)` gives Q [batch]. The `raw` penalty sees the network's output, so that where the
     box cuts an action off, Q pulls no more but the penalty does; `applied` sees what is left.
     """
-    residuals = refinement(observations, proposals)
+    residuals = residual(refinement, observations, proposals, sees)
     actions = refine(proposals, residuals)
     q = value(observations, actions)
     q_loss = value_loss(q, normalize=normalize)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
@@ -28,8 +30,24 @@ class Learner(eqx.Module, Generic[Model]):
         return cls(model, rule.init(eqx.filter(model, eqx.is_array)))
 
     def step(self, grads: Model, rule: optax.GradientTransformation) -> Learner[Model]:
-        updates, moments = rule.update(grads, self.moments)
+        updates, moments = rule.update(grads, self.moments, eqx.filter(self.model, eqx.is_array))
         return Learner(eqx.apply_updates(self.model, updates), moments)
+
+
+State = TypeVar("State")
+
+
+def descend(
+    state: State, grads: Mapping[str, Any], rule: Callable[[str], optax.GradientTransformation]
+) -> State:
+    """The state after one step of each learner that `grads` names, each by its own rule."""
+    stepped = {name: getattr(state, name).step(grad, rule(name)) for name, grad in grads.items()}
+    return dataclasses.replace(state, **stepped)  # type: ignore[type-var]
+
+
+def cosine(done: float | Float[Array, ""]) -> Float[Array, ""]:
+    """What is left of a rate that falls to 0 on half a cosine, when `done` in [0, 1] has passed."""
+    return (1 + jnp.cos(jnp.pi * jnp.asarray(done))) / 2
 
 
 def polyak(target: Model, online: Model, tau: float | Float[Array, ""]) -> Model:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import equinox as eqx
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.core.types import Metrics
-from deflow.nn.mlp import Ensemble
+from deflow.nn.mlp import Ensemble, gelu
 
 Aggregation = Literal["mean", "min"]
 
@@ -28,16 +28,31 @@ class Critic(eqx.Module):
         *,
         count: int = 2,
         layer_norm: bool = True,
+        activation: Callable[[Array], Array] = gelu,
         key: PRNGKeyArray,
     ):
         self.nets = Ensemble(
-            count, observation_dim + action_dim, 1, hidden, layer_norm=layer_norm, key=key
+            count,
+            observation_dim + action_dim,
+            1,
+            hidden,
+            layer_norm=layer_norm,
+            activation=activation,
+            key=key,
         )
 
     def __call__(
         self, observations: Float[Array, "*batch obs"], actions: Float[Array, "*batch act"]
     ) -> Float[Array, "count *batch"]:
-        return self.nets(jnp.concatenate([observations, actions], axis=-1))[..., 0]
+        return self.nets(beside(observations, actions))[..., 0]
+
+
+def beside(
+    observations: Float[Array, "*some obs"], actions: Float[Array, "*batch act"]
+) -> Float[Array, "*batch both"]:
+    """Inputs of a critic: each observation beside its action, or beside each of its actions."""
+    observations = jnp.broadcast_to(observations, (*actions.shape[:-1], observations.shape[-1]))
+    return jnp.concatenate([observations, actions], axis=-1)
 
 
 def aggregate(q: Float[Array, "count *batch"], how: Aggregation) -> Float[Array, "*batch"]:
@@ -60,9 +75,17 @@ def td_loss(
     observations: Float[Array, "batch obs"],
     actions: Float[Array, "batch act"],
     target: Float[Array, " batch"],
+    *,
+    over_ensemble: Literal["mean", "sum"] = "mean",
 ) -> tuple[Float[Array, ""], Metrics]:
-    """E (Q(s, a) - y)^2, averaged over the batch and the ensemble, with the values' statistics."""
+    """E (Q(s, a) - y)^2, with the values' statistics.
+
+    Averaged over the batch; over the ensemble averaged (FQL's family) or summed (IQL).
+    """
     q = critic(observations, actions)
-    loss = jnp.mean(jnp.square(q - target))
+    errors = jnp.square(q - target).mean(-1)
+    loss = errors.mean() if over_ensemble == "mean" else errors.sum()
     metrics = {"loss": loss, "q_mean": q.mean(), "q_min": q.min(), "q_max": q.max()}
+    metrics |= {"target_mean": target.mean(), "target_min": target.min()}
+    metrics["target_max"] = target.max()
     return loss, {f"critic/{name}": value for name, value in metrics.items()}

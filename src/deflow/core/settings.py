@@ -1,0 +1,37 @@
+"""Settings of an agent: a default, a range, and whether a family of runs may sweep it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+
+from deflow.core.checks import require, require_choices
+
+
+def setting(
+    default: Any,
+    *,
+    above: float | None = None,
+    at_least: float | None = None,
+    below: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """A field of an agent. Fractions are leaves, so that a family may sweep them under `vmap`;
+    whole numbers, names and flags shape the program and are static."""
+    bounds = {"above": above, "at_least": at_least, "below": below, "at_most": at_most}
+    given = {name: bound for name, bound in bounds.items() if bound is not None}
+    return eqx.field(
+        default=default, static=not isinstance(default, float), metadata={"bounds": given}
+    )
+
+
+def check_settings(settings: Any) -> None:
+    """Raise `DeFlowError` where a field of a dataclass is out of its range or choices."""
+    require_choices(settings)
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        for number in value if isinstance(value, tuple) else (value,):
+            if field.metadata.get("bounds"):
+                require(field.name, number, **field.metadata["bounds"])
