@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +19,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deflow.agents.deflow import DeFlow, DeFlowState, JointNoise
-from deflow.behavior.flow import FlowNoise
+from deflow.agents.rebrac import ReBRAC
+from deflow.agents.shared import Trained
 from deflow.core.errors import DeFlowError
 from deflow.core.trees import named_leaves, path_name
 from deflow.core.types import Batch, Clock, Metrics, Spec
+from deflow.official import OFFICIAL, Arrays, Official
 
 RELATIVE, FLOOR = 1e-4, 1e-6
 """Losses, gradients and metrics agree to this share of the reference, with this absolute floor."""
@@ -30,8 +32,6 @@ MOVEMENT = 1e-3
 """Final parameters, leaf by leaf: ||p - reference|| over ||reference - start||."""
 ACTIONS = 1e-5
 """Actions, in absolute terms."""
-
-Arrays = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -47,184 +47,163 @@ class Comparison:
 
 
 def check(path: str | Path) -> list[Comparison]:
-    """Every loss, gradient, metric, final parameter and action of a DeFlow parity file.
+    """Every loss, gradient, metric, final parameter and action of a parity file.
 
     Raises `DeFlowError` where the file is of an agent that is not known here.
     """
     with np.load(path, allow_pickle=False) as file:
         data = {name: file[name] for name in file.files}
     config = json.loads(str(data["config"]))
-    if config["agent_name"] != "deflow":
-        raise DeFlowError(f"{path} is a file of {config['agent_name']}, but only deflow is known.")
-    agent = agent_of(config)
-    spec = Spec(config["state_dim"], config["action_dim"], (-1.0, 0.0), config["offline_steps"])
-    template = agent.init(jax.random.key(0), spec)
-    state = read_state(template, data, "params0")
+    name = config["agent_name"]
+    if name not in OFFICIAL:
+        known = ", ".join(OFFICIAL)
+        raise DeFlowError(f"{path} is a file of {name}, but only {known} are known.")
+    official = OFFICIAL[name]
+    agent = official.agent(config)
+    spec = Spec(config["state_dim"], config["action_dim"], (-1.0, 0.0), 1_000_000)
+    update = agent.phases(spec, "joint")[0].update
+    state = read_state(agent.init(jax.random.key(0), spec), official, data)
     found: list[Comparison] = []
-    updates = sum(name.startswith("loss") for name in data)
+    updates = sum(key.startswith("loss") for key in data)
     for k in range(updates):
-        batch = read_batch(data, k)
-        noise = read_noise(data, k)
-        losses, gradients = losses_and_gradients(agent, state, batch, noise)
-        found += compare_metrics(losses, data, k) + compare_gradients(gradients, data, k)
-        state, _ = agent.update_joint(state, batch, noise, Clock(jnp.asarray(k)))
-    found += compare_parameters(state, data, f"params{updates}")
+        batch, noise = read_batch(data, k, official.fields), official.noise(data, k)
+        clock = read_clock(agent, data, k)
+        gradients, metrics = agent.gradients(state, batch, noise, clock)  # type: ignore[attr-defined]
+        found += compare_metrics(official, metrics, data, k)
+        found += compare_gradients(by_official_name(gradients, official), data, k)
+        state, _ = update(agent, state, batch, noise, clock)
+    found += compare_parameters(by_official_name(state, official), data, f"params{updates}")
     return found + compare_actions(agent, state, data)
-
-
-def agent_of(config: Mapping[str, Any]) -> DeFlow:
-    """The settings of a recorded run in our names."""
-    return DeFlow(
-        delta=config["target_divergence"],
-        discount=config["discount"],
-        learning_rate=config["lr"],
-        tau=config["tau"],
-        fixed_alpha=config["alpha"],
-        multiplier="lagrangian" if config["use_lagrange"] else "fixed",
-        legacy_alpha_squared=not config["use_lagrange"],
-        target_aggregation=config["q_agg"],
-        normalize_q=config["normalize_q_loss"],
-        batch_size=config["batch_size"],
-        integration_steps=config["flow_steps"],
-        hidden=tuple(config["value_hidden_dims"]),
-        actor_hidden=tuple(config["actor_hidden_dims"]),
-        critic_layer_norm=config["layer_norm"],
-        actor_layer_norm=config["actor_layer_norm"],
-    )
 
 
 # The official tree's names ---------------------------------------------------------------------
 
-MODULES = {
-    "flow": "modules_actor_bc_flow/mlp",
-    "critic": "modules_critic/value_net",
-    "target_critic": "modules_target_critic/value_net",
-    "refinement": "modules_refine_onestep_flow/mlp",
-}
 
-
-def official_name(name: str) -> str | None:
-    """`critic.model.nets.members.layers.0.weight` as the official tree has it; None for moments."""
-    if name in ("log_alpha", "log_alpha.model"):
-        return "modules_log_alpha/value"
-    found = re.fullmatch(
-        r"(\w+)(?:\.model)?\.nets?(?:\.members)?\.(layers|norms)\.(\d+)\.(\w+)", name
-    )
+def official_name(name: str, modules: Mapping[str, str]) -> tuple[str, int | None] | None:
+    """`critic.model.nets.members.1.layers.0.weight` as the official tree has it, and the member of
+    the ensemble; None for what it does not have, such as moments."""
+    part, _, rest = name.removesuffix(".model").replace(".model.", ".").partition(".")
+    if part not in modules or "moments" in rest:
+        return None
+    module = modules[part]
+    if not rest:
+        return module, None
+    found = re.fullmatch(r"nets?(?:\.members\.(\d+))?\.(layers|norms)\.(\d+)\.(\w+)", rest)
     if found is None:
         return None
-    module, kind, index, leaf = found.groups()
-    layer = "Dense" if kind == "layers" else "LayerNorm"
-    return f"{MODULES[module]}/{layer}_{index}/{leaf.replace('weight', 'kernel')}"
+    member, kind, index, leaf = found.groups()
+    layer = f"{'Dense' if kind == 'layers' else 'LayerNorm'}_{index}"
+    leaf = leaf.replace("weight", "kernel")
+    return f"{module}/{layer}/{leaf}", None if member is None else int(member)
 
 
-def by_official_name(tree: Any) -> dict[str, Any]:
+def place(name: str, data: Arrays, prefix: str) -> str:
+    """Where a file keeps a parameter: an actor's last layer is called its mean_net there."""
+    module, _, rest = name.partition("/")
+    if "actor" not in module or f"{prefix}/{name}" in data or not rest:
+        return f"{prefix}/{name}"
+    within = f"{prefix}/{module}/actor_net/{rest}"
+    return within if within in data else f"{prefix}/{module}/mean_net/{rest.rpartition('/')[2]}"
+
+
+def by_official_name(tree: Any, official: Official) -> dict[str, np.ndarray]:
     """The parameters of a state, or of a mapping of gradients, by their official names."""
-    named = {official_name(name): leaf for name, leaf in named_leaves(tree).items()}
-    return {name: leaf for name, leaf in named.items() if name is not None}
+    found: dict[str, dict[int | None, np.ndarray]] = defaultdict(dict)
+    for name, leaf in named_leaves(tree).items():
+        known = official_name(name, official.modules)
+        if known is not None:
+            found[known[0]][known[1]] = np.asarray(leaf)
+    return {
+        name: parts[None] if None in parts else np.stack([parts[i] for i in range(len(parts))])
+        for name, parts in found.items()
+    }
 
 
-def read_state(template: DeFlowState, data: Arrays, prefix: str) -> DeFlowState:
+def read_state(template: Any, official: Official, data: Arrays) -> Any:
     """A state that holds the recorded parameters, its optimisers at rest."""
 
     def recorded(path: Any, leaf: Any) -> Any:
-        name = official_name(path_name(path))
-        return leaf if name is None else jnp.asarray(data[f"{prefix}/{name}"]).reshape(leaf.shape)
+        known = official_name(path_name(path), official.modules)
+        if known is None:
+            return leaf
+        value = data[place(known[0], data, "params0")]
+        return jnp.asarray(value if known[1] is None else value[known[1]]).reshape(leaf.shape)
 
-    state: DeFlowState = jax.tree_util.tree_map_with_path(recorded, template)
-    return state
+    return jax.tree_util.tree_map_with_path(recorded, template)
 
 
-def read_batch(data: Arrays, k: int) -> Batch:
+def read_batch(data: Arrays, k: int, fields: tuple[str, ...]) -> Batch:
     """The transitions of update k."""
     names = ("observations", "actions", "rewards", "masks", "next_observations")
     columns: dict[str, Any] = {name: jnp.asarray(data[f"batch{k}/{name}"]) for name in names}
-    return Batch(**columns)
+    extra = {name: jnp.asarray(data[f"batch{k}/{name}"]) for name in fields}
+    return Batch(**columns, fields=extra)
 
 
-def read_noise(data: Arrays, k: int) -> JointNoise:
-    """The draws of update k."""
-    x0, t, target, actor = (
-        jnp.asarray(data[f"noise{k}/{name}"])
-        for name in ("flow_x0", "flow_t", "target_noise", "actor_noise")
-    )
-    return JointNoise(FlowNoise(x0, t), target, actor)
+def read_clock(agent: Trained, data: Arrays, k: int) -> Clock:
+    """The step of update k; for ReBRAC, one at which its actor moves or rests as recorded."""
+    if isinstance(agent, ReBRAC):
+        return Clock(jnp.asarray(agent.actor_every - 1 if data[f"full_update{k}"] else 0))
+    return Clock(jnp.asarray(k))
 
 
 # Quantities ------------------------------------------------------------------------------------
 
 
-def losses_and_gradients(
-    agent: DeFlow, state: DeFlowState, batch: Batch, noise: JointNoise
-) -> tuple[Metrics, dict[str, Any]]:
-    """Metrics, and gradients by the official names; targets have none."""
-    base = agent.propose(state, batch.observations, noise.actor)
-    next_base = agent.propose(state, batch.next_observations, noise.target)
-    flow, flow_metrics = agent.flow_gradients(state, batch, noise.flow)
-    policy, metrics = agent.policy_gradients(state, batch, next_base, base)
-    trees: dict[str, Any] = {"flow": flow, **policy._asdict()}
-    if agent.multiplier == "fixed":
-        del trees["log_alpha"]
-    return {**metrics, **flow_metrics}, by_official_name(trees)
-
-
-def compare_metrics(ours: Metrics, data: Arrays, k: int) -> list[Comparison]:
+def compare_metrics(official: Official, ours: Metrics, data: Arrays, k: int) -> list[Comparison]:
     """The summed loss, its terms and the other metrics of update k."""
-    alpha_loss = ours.get("actor/alpha_loss", jnp.zeros(()))
-    actor_loss = ours["flow/loss"] + ours["actor/loss"] + alpha_loss
-    named = {
-        "critic/critic_loss": ours["critic/loss"],
-        "critic/q_mean": ours["critic/q_mean"],
-        "critic/q_max": ours["critic/q_max"],
-        "critic/q_min": ours["critic/q_min"],
-        "actor/actor_loss": actor_loss,
-        "actor/bc_flow_loss": ours["flow/loss"],
-        "actor/distill_loss": ours["actor/squared_residual"],
-        "actor/q_loss": ours["actor/q_loss"],
-        "actor/q": ours["actor/q"],
-        "actor/alpha_loss": alpha_loss,
-        "actor/alpha_value": ours["actor/alpha"],
-    }
-    found = [
-        _relative(f"update {k}: {name}", value, data[f"info{k}/{name}"])
-        for name, value in named.items()
-        if f"info{k}/{name}" in data
-    ]
-    total = ours["critic/loss"] + actor_loss
-    return [_relative(f"update {k}: loss", total, data[f"loss{k}"]), *found]
+    total = sum(ours.get(name, jnp.zeros(())) for name in official.losses)
+    found = [_relative(f"update {k}: loss", total, data[f"loss{k}"])]
+    actor = total - ours["critic/loss"] - ours.get("value/loss", jnp.zeros(()))
+    for key in (key for key in data if key.startswith(f"info{k}/")):
+        name = key.removeprefix(f"info{k}/")
+        own: Any
+        if name in official.metrics:
+            own = ours.get(official.metrics[name], jnp.zeros(()))
+        elif name in official.extra:
+            own = official.extra[name]
+        elif name in ("actor/actor_loss", "actor/total_loss"):
+            own = actor
+        else:
+            own = np.inf  # nothing here stands for it: it fails, and the rest is still compared
+        found.append(_relative(f"update {k}: {name}", own, data[key]))
+    return found
 
 
 def compare_gradients(ours: Mapping[str, Any], data: Arrays, k: int) -> list[Comparison]:
     """The gradients of update k; what has none here must have a zero gradient there."""
-    prefix = f"grads{k}/"
+    prefix = f"grads{k}"
+    placed = {place(name, data, prefix): leaf for name, leaf in ours.items()}
     found = []
-    for name in (key.removeprefix(prefix) for key in data if key.startswith(prefix)):
-        reference = data[prefix + name]
-        own = ours.get(name, np.zeros_like(reference))
-        found.append(_relative(f"update {k}: gradient of {name}", own, reference))
+    for key in (key for key in data if key.startswith(f"{prefix}/")):
+        own = placed.get(key, np.zeros_like(data[key]))
+        name = key.removeprefix(f"{prefix}/")
+        found.append(_relative(f"update {k}: gradient of {name}", own, data[key]))
     return found
 
 
-def compare_parameters(state: DeFlowState, data: Arrays, prefix: str) -> list[Comparison]:
+def compare_parameters(ours: Mapping[str, Any], data: Arrays, prefix: str) -> list[Comparison]:
     """Where the parameters ended, against how far they moved."""
     found = []
-    for name, leaf in by_official_name(state).items():
-        reference = data[f"{prefix}/{name}"]
-        moved = np.linalg.norm(reference - data[f"params0/{name}"])
-        off = np.linalg.norm(np.asarray(leaf).reshape(reference.shape) - reference)
-        found.append(Comparison(f"final {name}", _ratio(off, MOVEMENT * moved)))
+    for name, leaf in ours.items():
+        key = place(name, data, prefix)
+        reference = data[key]
+        moved = np.linalg.norm(reference - data[place(name, data, "params0")])
+        off = np.linalg.norm(leaf.reshape(reference.shape) - reference)
+        found.append(Comparison(f"final {key.partition('/')[2]}", _ratio(off, MOVEMENT * moved)))
     return found
 
 
-def compare_actions(agent: DeFlow, state: DeFlowState, data: Arrays) -> list[Comparison]:
-    """Proposals and refined actions, from the recorded noise."""
-    observations, noise = jnp.asarray(data["act/observations"]), jnp.asarray(data["act/noise"])
-    pairs = {
-        "actions": agent.act(state, observations, noise),
-        "flow_actions": agent.propose(state, observations, noise),
-    }
+def compare_actions(agent: Trained, state: Any, data: Arrays) -> list[Comparison]:
+    """Actions, and proposals of the flow where they are recorded, from the recorded noise."""
+    observations = jnp.asarray(data["act/observations"])
+    noise = jnp.asarray(data["act/noise"]) if "act/noise" in data else ()
+    own = {"actions": agent.act(state, observations, noise, "evaluate")}
+    if "act/flow_actions" in data:
+        own["flow_actions"] = agent.propose(state, observations, noise)  # type: ignore[attr-defined]
     return [
-        Comparison(name, float(np.abs(np.asarray(own) - data[f"act/{name}"]).max() / ACTIONS))
-        for name, own in pairs.items()
+        Comparison(name, float(np.abs(np.asarray(value) - data[f"act/{name}"]).max() / ACTIONS))
+        for name, value in own.items()
     ]
 
 

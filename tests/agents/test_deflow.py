@@ -56,8 +56,24 @@ def bases(state: DeFlowState, batch: Batch) -> tuple[jax.Array, jax.Array]:
 
 
 def measured(state: DeFlowState, batch: Batch, bases: Any, **settings: Any) -> dict[str, float]:
-    _, metrics = agent(**settings).policy_gradients(state, batch, *bases)
+    _, metrics = agent(**settings).policy_gradients(state, batch, *bases, ())
     return {name: float(value) for name, value in metrics.items()}
+
+
+def moved(own: DeFlow, state: DeFlowState, batch: Batch, bases: Any) -> tuple[DeFlowState, Any]:
+    """The state after one step of everything but the flow."""
+    grads, metrics = own.policy_gradients(state, batch, *bases, ())
+    return own.stepped(state, grads, CLOCK), metrics
+
+
+def joint(own: DeFlow, state: DeFlowState, batch: Batch, noise: Any) -> tuple[DeFlowState, Any]:
+    """One update of the published schedule."""
+    return own.phases(SPEC, "joint")[0].update(own, state, batch, noise, CLOCK)
+
+
+def on_cache(own: DeFlow, state: DeFlowState, batch: Batch, noise: Any) -> DeFlowState:
+    """One update of the second phase of flow-first."""
+    return own.phases(SPEC, "flow-first")[1].update(own, state, batch, noise, CLOCK)[0]
 
 
 def same(one: Any, other: Any) -> bool:
@@ -75,14 +91,14 @@ def test_a_learnt_alpha_begins_at_its_setting_and_moves(state, batch, bases):
     assert metrics["actor/alpha_loss"] == pytest.approx(-slack, rel=1e-4)
     other = agent(log_alpha_init=0.0).init(jax.random.key(2), SPEC)
     assert float(other.log_alpha.model) == 0
-    new, _ = agent()._update_policy(state, batch, *bases)
+    new, _ = moved(agent(), state, batch, bases)
     assert float(new.log_alpha.model) == pytest.approx(1 + 3e-4 * np.sign(slack), abs=1e-6)
 
 
 @pytest.mark.parametrize(("squared", "weight"), [(False, 0.3), (True, 0.09)])
 def test_a_fixed_alpha_stays_and_is_squared_only_when_asked(state, batch, bases, squared, weight):
     fixed = agent(multiplier="fixed", fixed_alpha=0.3, legacy_alpha_squared=squared)
-    new, metrics = fixed._update_policy(state, batch, *bases)
+    new, metrics = moved(fixed, state, batch, bases)
     assert float(metrics["actor/alpha"]) == pytest.approx(weight)
     expected = metrics["actor/q_loss"] + weight * metrics["actor/squared_residual"]
     assert float(metrics["actor/loss"]) == pytest.approx(float(expected), rel=1e-5)
@@ -118,15 +134,15 @@ def test_a_sum_counts_every_action_dimension(state, batch, bases):
 
 def test_the_two_penalties_differ_only_where_the_clip_is_active(state, batch, bases):
     def gradient(base: Any, penalty: Any) -> Any:
-        grads, metrics = agent(penalty=penalty).policy_gradients(state, batch, bases[0], base)
-        return grads.refinement, float(metrics["actor/squared_residual"])
+        grads, metrics = agent(penalty=penalty).policy_gradients(state, batch, bases[0], base, ())
+        return grads["refinement"], float(metrics["actor/squared_residual"])
 
     tiny = eqx.tree_at(
         lambda s: s.refinement.model.net.layers[-1].weight, state, replace_fn=lambda w: 1e-2 * w
     )
     inside = jnp.zeros_like(bases[1])
     raw, applied = (
-        agent(penalty=how).policy_gradients(tiny, batch, bases[0], inside)[0].refinement
+        agent(penalty=how).policy_gradients(tiny, batch, bases[0], inside, ())[0]["refinement"]
         for how in ("raw", "applied")
     )
     for one, other in zip(jax.tree.leaves(raw), jax.tree.leaves(applied), strict=True):
@@ -155,7 +171,7 @@ def test_the_target_is_bootstrapped_from_the_lagging_critics(state, batch, bases
 
 
 def test_the_targets_take_the_parameters_from_before_the_step(state, batch, bases):
-    new, _ = agent(tau=0.25)._update_policy(state, batch, *bases)
+    new, _ = moved(agent(tau=0.25), state, batch, bases)
     assert same(new.target_critic, polyak(state.target_critic, state.critic.model, 0.25))
     assert not same(new.critic.model, state.critic.model)
 
@@ -165,8 +181,8 @@ def test_the_targets_take_the_parameters_from_before_the_step(state, batch, base
 
 def test_a_frozen_prior_stays_bit_for_bit_and_the_rest_is_as_before(state, batch):
     noise = agent().draw_joint(jax.random.key(3), SPEC)
-    frozen, metrics = agent(freeze_prior=True).update_joint(state, batch, noise, CLOCK)
-    free, full = agent().update_joint(state, batch, noise, CLOCK)
+    frozen, metrics = joint(agent(freeze_prior=True), state, batch, noise)
+    free, full = joint(agent(), state, batch, noise)
     assert same(frozen.flow, state.flow)
     assert not same(free.flow.model, state.flow.model)
     assert set(full) - set(metrics) == {"flow/loss", "flow/grad_norm"}
@@ -176,12 +192,12 @@ def test_a_frozen_prior_stays_bit_for_bit_and_the_rest_is_as_before(state, batch
 
 def test_an_update_on_cached_proposals_is_the_joint_one_with_a_frozen_prior(state, batch):
     noise = agent().draw_joint(jax.random.key(3), SPEC)
-    joint, _ = agent(freeze_prior=True).update_joint(state, batch, noise, CLOCK)
+    expected, _ = joint(agent(freeze_prior=True), state, batch, noise)
     # Each row has three proposals: the update's own, then two that its draw does not name.
     own = agent(proposals=3)
     spare = jax.random.normal(jax.random.key(4), (2, 16, 2, 3))
     columns = [
-        own.cache_proposals(state, observations, jnp.concatenate([x0[:, None], others], axis=1))
+        own.base(state, observations[:, None], jnp.concatenate([x0[:, None], others], axis=1))
         for observations, x0, others in zip(
             (batch.observations, batch.next_observations),
             (noise.actor, noise.target),
@@ -191,24 +207,22 @@ def test_an_update_on_cached_proposals_is_the_joint_one_with_a_frozen_prior(stat
     ]
     fields = dict(zip(("proposals", "next_proposals"), columns, strict=True))
     first = jnp.zeros(16, jnp.int32)
-    cached, _ = own.update_cached(
-        state, dataclasses.replace(batch, fields=fields), CachedNoise(first, first), CLOCK
-    )
-    for one, other in zip(jax.tree.leaves(joint), jax.tree.leaves(cached), strict=True):
+    known = dataclasses.replace(batch, fields=fields)
+    cached = on_cache(own, state, known, CachedNoise(first, first))
+    for one, other in zip(jax.tree.leaves(expected), jax.tree.leaves(cached), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
-    third, _ = own.update_cached(
-        state, dataclasses.replace(batch, fields=fields), CachedNoise(first + 2, first), CLOCK
-    )
+    third = on_cache(own, state, known, CachedNoise(first + 2, first))
     assert not np.allclose(
-        third.critic.model.nets.members.layers[0].weight,
-        cached.critic.model.nets.members.layers[0].weight,
+        third.critic.model.nets.members[0].layers[0].weight,
+        cached.critic.model.nets.members[0].layers[0].weight,
     )
 
 
 def test_cached_proposals_are_the_flows_own_row_by_row(state, batch):
     own = agent(proposals=2)
-    noise = own.draw_cache(jax.random.key(5), 16, SPEC)
-    cached = own.cache_proposals(state, batch.observations, noise)
+    (column,) = own.phases(SPEC, "flow-first")[0].leaves
+    noise = column.draw(own, jax.random.key(5), 16)
+    cached = column.compute(own, state, batch.observations, noise)
     assert cached.shape == (16, 2, 3)
     for k in range(2):
         np.testing.assert_allclose(
@@ -227,8 +241,8 @@ def test_an_action_is_the_refined_proposal_inside_the_box(state, batch):
 
 
 def test_the_schedules_share_the_flow_only_where_it_comes_first():
-    joint = agent().phases(SPEC, "joint")
-    assert [(p.name, p.steps, p.graft) for p in joint] == [("joint", 10, None)]
+    published = agent().phases(SPEC, "joint")
+    assert [(p.name, p.steps, p.graft) for p in published] == [("joint", 10, None)]
     flow, policy = agent(prior_steps=7).phases(SPEC, "flow-first")
     assert (flow.steps, policy.steps) == (7, 10)
     assert [field.name for field in flow.leaves] == list(policy.fields) == ["proposals"]
@@ -240,7 +254,7 @@ def test_the_schedules_share_the_flow_only_where_it_comes_first():
 
 
 def test_cached_draws_reach_every_proposal():
-    drawn = agent(proposals=3, batch_size=64).draw_cached(jax.random.key(9))
+    drawn = agent(proposals=3, batch_size=64).draw_cached(jax.random.key(9), SPEC)
     assert set(np.asarray(drawn.target)) == set(np.asarray(drawn.actor)) == {0, 1, 2}
     assert not np.array_equal(drawn.target, drawn.actor)
 
@@ -272,6 +286,10 @@ def test_cached_draws_reach_every_proposal():
         ("penalty", "clipped"),
         ("target_aggregation", "median"),
         ("residual_reduction", "max"),
+        ("residual_sees", "action"),
+        ("best_of", 0),
+        ("solver", "heun"),
+        ("path", "curved"),
     ],
 )
 def test_a_setting_out_of_range_is_named(setting: str, value: Any):

@@ -14,6 +14,7 @@ from jaxtyping import Array
 
 import deflow.agents.deflow as module
 from deflow.agents.deflow import DeFlow
+from deflow.agents.shared import critical, flowing
 from deflow.nn.learner import polyak
 from deflow.parity import Comparison, check
 
@@ -57,24 +58,24 @@ def test_the_comparison_covers_losses_gradients_parameters_and_actions(found: li
 
 
 def double_the_critics_loss(patch: pytest.MonkeyPatch) -> None:
-    right = module.td_loss
+    right = critical.td_loss
 
     def doubled(*arguments):
         loss, metrics = right(*arguments)
         return 2 * loss, {**metrics, "critic/loss": 2 * loss}
 
-    patch.setattr(module, "td_loss", doubled)
+    patch.setattr(critical, "td_loss", doubled)
 
 
 def average_the_parameters_after_the_step(patch: pytest.MonkeyPatch) -> None:
-    right = DeFlow._update_policy
+    right = DeFlow.stepped
 
     def without_lag(self: DeFlow, state: Any, *rest: Any) -> Any:
-        new, metrics = right(self, state, *rest)
+        new = right(self, state, *rest)
         target = polyak(state.target_critic, new.critic.model, self.tau)
-        return eqx.tree_at(lambda s: s.target_critic, new, target), metrics
+        return eqx.tree_at(lambda s: s.target_critic, new, target)
 
-    patch.setattr(DeFlow, "_update_policy", without_lag)
+    patch.setattr(DeFlow, "stepped", without_lag)
 
 
 def take_the_exact_gelu(patch: pytest.MonkeyPatch) -> None:
@@ -97,13 +98,13 @@ def take_the_linear_multiplier(patch: pytest.MonkeyPatch) -> None:
 
 
 def leave_the_proposals_unclipped(patch: pytest.MonkeyPatch) -> None:
-    def free(field: Any, observations: Array, x0: Array, steps: int) -> Array:
+    def free(field: Any, observations: Array, x0: Array, steps: int, solver: str) -> Array:
         x = x0
         for i in range(steps):
             x = x + field(observations, x, jnp.full((*x.shape[:-1], 1), i / steps)) / steps
         return x
 
-    patch.setattr(module, "integrate", free)
+    patch.setattr(flowing, "integrate", free)
 
 
 def leave_the_refined_action_unclipped(patch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import equinox as eqx
 import pytest
@@ -11,7 +10,6 @@ import pytest
 from deflow.agents.deflow import DeFlow
 from deflow.agents.registry import agent_class, from_settings, preset, settings_of
 from deflow.core.errors import DeFlowError
-from deflow.training.task import env_name
 
 
 def test_settings_make_the_same_agent_again():
@@ -36,23 +34,3 @@ def test_an_unknown_agent_is_named_beside_the_nearest():
 
 def test_an_environment_without_published_settings_has_none():
     assert preset("deflow", "my-own-task") == {}
-
-
-def test_presets_are_the_papers_settings_for_every_state_task(shared: Path):
-    tables = json.loads((shared / "reference" / "paper_tables.json").read_text())
-    published = {
-        row["task"]: row["DeFlow_delta"]
-        for row in tables["table6"]
-        if "singletask" in row["task"] and not row["task"].startswith("visual")
-    }
-    assert len(published) == 50
-    for task, delta in published.items():
-        settings = preset("deflow", env_name(task))
-        agent = from_settings("deflow", settings)
-        agent.validate()
-        assert agent.delta == delta, task
-        environment = env_name(task)
-        far = ("antmaze-giant", "humanoidmaze", "antsoccer")
-        assert agent.discount == (0.995 if environment.startswith(far) else 0.99), task
-        careful = environment in ("antmaze-large", "antmaze-giant")
-        assert agent.target_aggregation == ("min" if careful else "mean"), task

@@ -63,7 +63,7 @@ def test_settings_given_win_over_the_published_ones():
     agent = Train.parse([PUZZLE, "--agent.delta", "0.1", "--agent.hidden", "8", "9"]).agent
     assert (agent.delta, agent.hidden) == (0.1, (8, 9))
     assert agent.discount == 0.99
-    assert Train.parse([PUZZLE, "--no-preset"]).agent == DeFlow()
+    assert Train.parse([PUZZLE, "--preset", "none"]).agent == DeFlow()
     giant = "antmaze-giant-navigate-singletask-task3-v0"
     assert Train.parse([giant]).agent.target_aggregation == "min"
     assert Train.parse([giant]).agent.discount == 0.995

@@ -23,6 +23,9 @@ POLICY = {
     "critic/q_mean",
     "critic/q_min",
     "critic/q_max",
+    "critic/target_mean",
+    "critic/target_min",
+    "critic/target_max",
     "critic/grad_norm",
     "actor/loss",
     "actor/q_loss",
@@ -31,7 +34,8 @@ POLICY = {
     "actor/delta",
     "actor/alpha",
     "actor/alpha_loss",
-    "actor/grad_norm",
+    "refinement/grad_norm",
+    "log_alpha/grad_norm",
 }
 FLOW = {"flow/loss", "flow/grad_norm"}
 ALWAYS = {"steps_per_second", "phase", "step", "total_step", "train_seconds", "member"}
@@ -139,7 +143,9 @@ def test_the_evaluation_that_scores_a_run_does_not_change_it(training: Training,
 def test_one_flow_may_serve_every_member(shared_flow: RunFolder, flow_first: RunFolder):
     first, second = flow_of(shared_flow, 0), flow_of(shared_flow, 1)
     assert all(first[name].tobytes() == second[name].tobytes() for name in first)
-    critics = [member(shared_flow, i)["critic.model.nets.members.layers.0.weight"] for i in (0, 1)]
+    critics = [
+        member(shared_flow, i)["critic.model.nets.members.0.layers.0.weight"] for i in (0, 1)
+    ]
     assert not np.array_equal(*critics)
     apart, own = flow_of(flow_first, 1), flow_of(flow_first, 0)
     assert any(not np.array_equal(own[name], apart[name]) for name in own)
@@ -183,8 +189,8 @@ def test_a_flow_serves_every_task_on_its_data(
         if name.startswith("flow.model"):
             assert own[name].tobytes() == donor[name].tobytes()
     assert not np.array_equal(
-        own["critic.model.nets.members.layers.0.weight"],
-        donor["critic.model.nets.members.layers.0.weight"],
+        own["critic.model.nets.members.0.layers.0.weight"],
+        donor["critic.model.nets.members.0.layers.0.weight"],
     )
 
 

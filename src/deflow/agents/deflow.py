@@ -7,355 +7,193 @@ text says otherwise, a setting names the difference.
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from deflow.behavior.flow import (
-    FlowNoise,
-    VectorField,
-    draw_flow,
-    flow_matching_loss,
-    integrate,
+from deflow.agents.shared import (
+    FlowPolicy,
+    Grads,
+    JointNoise,
+    cached_proposals,
+    gradient_of,
+    share_flow,
 )
-from deflow.core.agent import Agent, Mode, Phase, RowField
-from deflow.core.checks import require, require_choices
+from deflow.behavior.flow import VectorField
+from deflow.core.agent import Noise, Phase
+from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.refinement import (
     MultiplierForm,
     Penalty,
     Reduction,
     Refinement,
+    Sees,
     multiplier_loss,
     refine,
     refinement_loss,
+    residual,
 )
-from deflow.nn.learner import Learner, polyak, squared_norm
-from deflow.value.td import Aggregation, Critic, aggregate, td_loss, td_target
+from deflow.nn.learner import Learner
 
 
 class DeFlowState(eqx.Module):
     """All that is learnt, and all that a resumed run needs."""
 
     flow: Learner[VectorField]
-    critic: Learner[Critic]
-    target_critic: Critic
+    critic: Learner[Any]
+    target_critic: Any
     refinement: Learner[Refinement]
     log_alpha: Learner[Float[Array, ""]]
-
-
-class JointNoise(NamedTuple):
-    """The draws of one joint update: base noise for the target's and the actor's proposals."""
-
-    flow: FlowNoise
-    target: Float[Array, "batch act"]
-    actor: Float[Array, "batch act"]
 
 
 class CachedNoise(NamedTuple):
     """Which of the cached proposals an update takes, for the target and for the actor."""
 
-    target: Int[Array, " batch"]
+    target: Int[Array, "... batch"]
     actor: Int[Array, " batch"]
+    critic: Noise = ()
 
 
-class PolicyGradients(NamedTuple):
-    """Gradients of the critic's, the refinement's and the multiplier's losses."""
-
-    critic: Critic
-    refinement: Refinement
-    log_alpha: Float[Array, ""]
-
-
-class DeFlow(Agent):
+class DeFlow(FlowPolicy):
     """Settings of DeFlow. Numeric ones may be swept in one family; the others are static."""
 
     name: ClassVar[str] = "deflow"
+    schedules: ClassVar[tuple[str, ...]] = ("joint", "flow-first")
 
-    delta: float = 0.001
+    delta: float = setting(0.001, above=0)
     """Trust region: the squared residual allowed, per action dimension (Table 6)."""
-    discount: float = 0.99
-    """Discount of the return."""
-    learning_rate: float = 3e-4
-    """Adam's rate, for every network and for the multiplier."""
-    tau: float = 0.005
-    """Rate of the target critic's averaging."""
-    log_alpha_init: float = 1.0
+    log_alpha_init: float = setting(1.0, at_least=-20, at_most=20)
     """Where the multiplier's logarithm starts."""
-    fixed_alpha: float = 1.0
+    fixed_alpha: float = setting(1.0, at_least=0)
     """Weight of the squared residual where `multiplier` is `fixed`."""
-    multiplier: Literal["lagrangian", "fixed"] = eqx.field(static=True, default="lagrangian")
+    multiplier: Literal["lagrangian", "fixed"] = setting("lagrangian")
     """`lagrangian` learns alpha; `fixed` keeps it (Table 5)."""
-    legacy_alpha_squared: bool = eqx.field(static=True, default=False)
+    legacy_alpha_squared: bool = setting(False)
     """With `fixed`: weigh by alpha squared, as the official code does by accident."""
-    freeze_prior: bool = eqx.field(static=True, default=False)
+    freeze_prior: bool = setting(False)
     """Leave the base flow untouched: no flow-matching loss is computed."""
-    target_aggregation: Aggregation = eqx.field(static=True, default="mean")
-    """How the target takes one value out of the two critics."""
-    normalize_q: bool = eqx.field(static=True, default=True)
+    normalize_q: bool = setting(True)
     """Divide the actor's value by the batch's mean |Q| (on in all published runs)."""
-    residual_reduction: Reduction = eqx.field(static=True, default="mean")
+    residual_reduction: Reduction = setting("mean")
     """Squared residual: `mean` over action dimensions (code) or `sum` (paper's norm)."""
-    multiplier_form: MultiplierForm = eqx.field(static=True, default="log")
+    multiplier_form: MultiplierForm = setting("log")
     """Its loss: `log`, -log(alpha)(L - delta) (code), or `linear`, -alpha(L - delta) (eq. 12)."""
-    penalty: Penalty = eqx.field(static=True, default="raw")
+    penalty: Penalty = setting("raw")
     """Penalise the `raw` output (code) or the residual `applied` after clipping."""
-    batch_size: int = eqx.field(static=True, default=256)
-    """Transitions in an update."""
-    integration_steps: int = eqx.field(static=True, default=10)
-    """Euler steps from noise to a proposal."""
-    proposals: int = eqx.field(static=True, default=4)
+    residual_sees: Sees = setting("state-action")
+    """What the residual is conditioned on; `state` alone is an ablation."""
+    proposals: int = setting(4, at_least=1)
     """Flow-first: proposals cached for every state of the dataset."""
-    prior_steps: int = eqx.field(static=True, default=0)
+    prior_steps: int = setting(0, at_least=0)
     """Flow-first: gradient steps of the flow; 0 takes as many as the policy."""
-    hidden: tuple[int, ...] = eqx.field(static=True, default=(512, 512, 512, 512))
-    """Widths of the critics' hidden layers, and of the actors' unless `actor_hidden` is given."""
-    actor_hidden: tuple[int, ...] = eqx.field(static=True, default=())
-    """Widths of the flow's and the refinement's hidden layers, where they differ."""
-    critic_layer_norm: bool = eqx.field(static=True, default=True)
-    """LayerNorm in the critics."""
-    actor_layer_norm: bool = eqx.field(static=True, default=False)
-    """LayerNorm in the flow and the refinement."""
-
-    def validate(self) -> None:
-        require_choices(self)
-        require("delta", self.delta, above=0)
-        require("discount", self.discount, above=0, below=1)
-        require("learning_rate", self.learning_rate, above=0)
-        require("tau", self.tau, above=0, at_most=1)
-        require("fixed_alpha", self.fixed_alpha, at_least=0)
-        for name in ("batch_size", "integration_steps", "proposals"):
-            require(name, getattr(self, name), at_least=1)
-        require("prior_steps", self.prior_steps, at_least=0)
-        require("log_alpha_init", self.log_alpha_init, at_least=-20, at_most=20)
-        for name in ("hidden", "actor_hidden"):
-            for width in getattr(self, name):
-                require(name, width, at_least=1)
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> DeFlowState:
         keys = jax.random.split(key, 3)
-        obs, act = spec.observation_dim, spec.action_dim
-        widths, norm = self.actor_hidden or self.hidden, self.actor_layer_norm
-        flow = VectorField(obs, act, widths, layer_norm=norm, key=keys[0])
-        critic = Critic(obs, act, self.hidden, layer_norm=self.critic_layer_norm, key=keys[1])
-        refinement = Refinement(obs, act, widths, layer_norm=norm, key=keys[2])
-        log_alpha = jnp.asarray(self.log_alpha_init, jnp.float32)
+        critic = self.init_critic(keys[1], spec)
         return DeFlowState(
-            flow=Learner.create(flow, self._adam),
-            critic=Learner.create(critic, self._adam),
-            target_critic=critic,
-            refinement=Learner.create(refinement, self._adam),
-            log_alpha=Learner.create(log_alpha, self._adam),
+            flow=self.actor(VectorField, keys[0], spec),
+            critic=self.learner(critic),
+            target_critic=self.target_part(critic),
+            refinement=self.actor(Refinement, keys[2], spec),
+            log_alpha=self.learner(jnp.asarray(self.log_alpha_init, jnp.float32)),
         )
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         if schedule == "joint":
-            draw = lambda agent, key: agent.draw_joint(key, spec)  # noqa: E731
-            return (Phase("joint", spec.total_steps, self.batch_size, draw, DeFlow.update_joint),)
-        cache = RowField(
-            "proposals",
-            draw=lambda agent, key, n: agent.draw_cache(key, n, spec),
-            compute=DeFlow.cache_proposals,
-        )
-        flow = Phase(
+            return super().phases(spec, schedule)
+        cls = type(self)
+        flow = self.phase(
             "flow",
             self.prior_steps or spec.total_steps,
-            self.batch_size,
-            lambda agent, key: draw_flow(key, (agent.batch_size, spec.action_dim)),
-            DeFlow.update_flow,
-            leaves=(cache,),
-            graft=lambda state, donor: eqx.tree_at(lambda s: s.flow, state, donor.flow),
+            lambda agent, key: agent.draw_flow(key, spec),
+            cls.flow_gradients,
+            leaves=(cached_proposals(self.proposals, spec),),
+            graft=share_flow,
         )
-        policy = Phase(
-            "policy",
-            spec.total_steps,
-            self.batch_size,
-            lambda agent, key: agent.draw_cached(key),
-            DeFlow.update_cached,
-            fields=("proposals",),
+        draw = lambda agent, key: agent.draw_cached(key, spec)  # noqa: E731
+        policy = self.phase(
+            "policy", spec.total_steps, draw, cls.cached_gradients, fields=("proposals",)
         )
         return (flow, policy)
 
-    # Updates ---------------------------------------------------------------------------------
+    # Gradients -------------------------------------------------------------------------------
 
-    def update_joint(
+    def gradients(
         self, state: DeFlowState, batch: Batch, noise: JointNoise, clock: Clock
-    ) -> tuple[DeFlowState, Metrics]:
-        """Algorithm 1: flow, critic, refinement and multiplier in one step.
-
-        Both sets of proposals come from the flow before its step, in one integration.
-        """
-        both = jnp.concatenate([batch.next_observations, batch.observations])
-        x0 = jnp.concatenate([noise.target, noise.actor])
-        next_base, base = jnp.split(self._proposals(state, both, x0), 2)
-        new, metrics = self._update_policy(state, batch, next_base, base)
+    ) -> tuple[Grads, Metrics]:
+        """Algorithm 1: flow, critic, refinement and multiplier in one step."""
+        # One integration serves both sets of proposals: those of s' may be several for each.
+        starts = jnp.concatenate([noise.target.reshape(-1, *noise.actor.shape), noise.actor[None]])
+        states = jnp.stack([batch.next_observations] * (len(starts) - 1) + [batch.observations])
+        base = self.base(state, states, starts)
+        next_base = base[:-1].reshape(noise.target.shape)
+        grads, metrics = self.policy_gradients(state, batch, next_base, base[-1], noise.critic)
         if self.freeze_prior:
-            return new, metrics
-        prior, flow_metrics = self.update_flow(state, batch, noise.flow, clock)
-        return eqx.tree_at(lambda s: s.flow, new, prior.flow), {**metrics, **flow_metrics}
+            return grads, metrics
+        flow, flow_metrics = self.flow_gradient(state, batch, noise.flow)
+        return {**grads, "flow": flow}, {**metrics, **flow_metrics}
 
-    def update_flow(
-        self, state: DeFlowState, batch: Batch, noise: FlowNoise, clock: Clock
-    ) -> tuple[DeFlowState, Metrics]:
-        """One step of behaviour cloning by flow matching: no value is involved."""
-        grads, metrics = self.flow_gradients(state, batch, noise)
-        flow = state.flow.step(grads, self._adam)
-        return eqx.tree_at(lambda s: s.flow, state, flow), metrics
-
-    def update_cached(
+    def cached_gradients(
         self, state: DeFlowState, batch: Batch, noise: CachedNoise, clock: Clock
-    ) -> tuple[DeFlowState, Metrics]:
-        """Critic, refinement and multiplier, on proposals that a finished flow left in the data."""
-        rows = jnp.arange(noise.target.shape[0])
+    ) -> tuple[Grads, Metrics]:
+        """The same without the flow, on proposals that the finished flow left in the data."""
+        rows = jnp.arange(self.batch_size)
         next_base = batch.fields["next_proposals"][rows, noise.target]
         base = batch.fields["proposals"][rows, noise.actor]
-        return self._update_policy(state, batch, next_base, base)
-
-    def _update_policy(
-        self, state: DeFlowState, batch: Batch, next_base: Array, base: Array
-    ) -> tuple[DeFlowState, Metrics]:
-        grads, metrics = self.policy_gradients(state, batch, next_base, base)
-        log_alpha = state.log_alpha
-        if self.multiplier == "lagrangian":
-            log_alpha = log_alpha.step(grads.log_alpha, self._adam)
-        new = DeFlowState(
-            flow=state.flow,
-            critic=state.critic.step(grads.critic, self._adam),
-            # The average takes the parameters before this step, as the official code does.
-            target_critic=polyak(state.target_critic, state.critic.model, self.tau),
-            refinement=state.refinement.step(grads.refinement, self._adam),
-            log_alpha=log_alpha,
-        )
-        return new, metrics
-
-    # Losses ----------------------------------------------------------------------------------
-
-    def flow_gradients(
-        self, state: DeFlowState, batch: Batch, noise: FlowNoise
-    ) -> tuple[VectorField, Metrics]:
-        loss, grads = eqx.filter_value_and_grad(flow_matching_loss)(
-            state.flow.model, batch.observations, batch.actions, noise.x0, noise.t
-        )
-        return grads, {"flow/loss": loss, "flow/grad_norm": squared_norm(grads) ** 0.5}
+        return self.policy_gradients(state, batch, next_base, base, noise.critic)
 
     def policy_gradients(
-        self, state: DeFlowState, batch: Batch, next_base: Array, base: Array
-    ) -> tuple[PolicyGradients, Metrics]:
-        """Gradients and metrics of every loss but the flow's; proposals are [batch, act]."""
-        critic, critic_metrics = eqx.filter_grad(td_loss, has_aux=True)(
-            state.critic.model,
-            batch.observations,
-            batch.actions,
-            self._target(state, batch, next_base),
-        )
-        refinement, actor_metrics = eqx.filter_grad(refinement_loss, has_aux=True)(
+        self, state: DeFlowState, batch: Batch, next_base: Array, base: Array, noise: Noise
+    ) -> tuple[Grads, Metrics]:
+        """Every loss but the flow's; proposals are [batch, act], for s' perhaps several."""
+        next_actions = self.refined(state, batch.next_observations, next_base)
+        critic, critic_metrics = self.critic_gradient(state, batch, next_actions, noise)
+        refinement, metrics = gradient_of(refinement_loss)(
             state.refinement.model,
             lambda observations, actions: self.value(state, observations, actions),
             batch.observations,
             base,
-            self._alpha(state),
+            self.alpha(state),
             normalize=self.normalize_q,
             reduction=self.residual_reduction,
             penalty=self.penalty,
+            sees=self.residual_sees,
         )
-        alpha_loss, log_alpha = jax.value_and_grad(multiplier_loss)(
-            state.log_alpha.model,
-            actor_metrics["actor/squared_residual"],
-            self.delta,
-            self.multiplier_form,
-        )
-        metrics = {
-            **critic_metrics,
-            **actor_metrics,
-            "actor/delta": jnp.asarray(self.delta),
-            "critic/grad_norm": squared_norm(critic) ** 0.5,
-            "actor/grad_norm": squared_norm(refinement) ** 0.5,
-        }
+        grads = {"critic": critic, "refinement": refinement}
+        metrics = {**critic_metrics, **metrics, "actor/delta": jnp.asarray(self.delta)}
         if self.multiplier == "lagrangian":
-            metrics["actor/alpha_loss"] = alpha_loss
-        return PolicyGradients(critic, refinement, log_alpha), metrics
+            squared = metrics["actor/squared_residual"]
+            metrics["actor/alpha_loss"], grads["log_alpha"] = jax.value_and_grad(multiplier_loss)(
+                state.log_alpha.model, squared, self.delta, self.multiplier_form
+            )
+        return grads, metrics
 
-    def _target(self, state: DeFlowState, batch: Batch, next_base: Array) -> Float[Array, " batch"]:
-        """y = r + gamma mask Q'(s', a'), with a' of the refined policy."""
-        next_obs = batch.next_observations
-        next_actions = refine(next_base, state.refinement.model(next_obs, next_base))
-        next_q = aggregate(state.target_critic(next_obs, next_actions), self.target_aggregation)
-        return td_target(batch.rewards, batch.masks, next_q, self.discount)
-
-    def _alpha(self, state: DeFlowState) -> Float[Array, ""]:
+    def alpha(self, state: DeFlowState) -> Float[Array, ""]:
+        """Weight of the squared residual."""
         if self.multiplier == "lagrangian":
             return jnp.exp(state.log_alpha.model)
         return jnp.asarray(self.fixed_alpha**2 if self.legacy_alpha_squared else self.fixed_alpha)
 
-    @property
-    def _adam(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
-
     # Acting ----------------------------------------------------------------------------------
 
-    def act(
-        self,
-        state: DeFlowState,
-        observations: Float[Array, "n obs"],
-        noise: Float[Array, "n act"],
-        mode: Mode = "evaluate",
-    ) -> Float[Array, "n act"]:
-        """A refined proposal; one stochastic sample in either mode."""
-        base = self._proposals(state, observations, noise)
-        return refine(base, state.refinement.model(observations, base))
+    def sample(self, state: DeFlowState, observations: Array, x0: Array) -> Array:
+        return self.refined(state, observations, self.base(state, observations, x0))
 
-    def propose(
-        self, state: DeFlowState, observations: Float[Array, "n obs"], noise: Float[Array, "n act"]
-    ) -> Float[Array, "n act"]:
-        """What the base flow alone would do."""
-        return self._proposals(state, observations, noise)
-
-    def value(
-        self,
-        state: DeFlowState,
-        observations: Float[Array, "n obs"],
-        actions: Float[Array, "n act"],
-    ) -> Float[Array, " n"]:
-        """The critics' mean."""
-        return state.critic.model(observations, actions).mean(0)
-
-    def cache_proposals(
-        self,
-        state: DeFlowState,
-        observations: Float[Array, "n obs"],
-        noise: Float[Array, "n proposals act"],
-    ) -> Float[Array, "n proposals act"]:
-        """Proposals for every row, for the flow-first schedule's second phase."""
-        repeated = jnp.broadcast_to(
-            observations[:, None], (*noise.shape[:2], observations.shape[-1])
-        )
-        return self._proposals(state, repeated, noise)
-
-    def _proposals(self, state: DeFlowState, observations: Array, x0: Array) -> Array:
-        base = integrate(state.flow.model, observations, x0, self.integration_steps)
-        return jax.lax.stop_gradient(base)
-
-    # Randomness ------------------------------------------------------------------------------
-
-    def draw_joint(self, key: PRNGKeyArray, spec: Spec) -> JointNoise:
-        flow_key, target_key, actor_key = jax.random.split(key, 3)
-        shape = (self.batch_size, spec.action_dim)
-        return JointNoise(
-            flow=draw_flow(flow_key, shape),
-            target=jax.random.normal(target_key, shape),
-            actor=jax.random.normal(actor_key, shape),
+    def refined(self, state: DeFlowState, observations: Array, base: Array) -> Array:
+        """Proposals with their residuals, kept in the box."""
+        return refine(
+            base, residual(state.refinement.model, observations, base, self.residual_sees)
         )
 
-    def draw_cached(self, key: PRNGKeyArray) -> CachedNoise:
-        target, actor = jax.random.randint(key, (2, self.batch_size), 0, self.proposals)
-        return CachedNoise(target, actor)
-
-    def draw_cache(self, key: PRNGKeyArray, rows: int, spec: Spec) -> Float[Array, "n k act"]:
-        return jax.random.normal(key, (rows, self.proposals, spec.action_dim))
-
-    def draw_act(self, key: PRNGKeyArray, spec: Spec) -> Float[Array, " act"]:
-        return jax.random.normal(key, (spec.action_dim,))
+    def draw_cached(self, key: PRNGKeyArray, spec: Spec) -> CachedNoise:
+        target_key, actor_key, critic_key = jax.random.split(key, 3)
+        count, size = self.proposals, self.batch_size
+        return CachedNoise(
+            target=jax.random.randint(target_key, (*self.target_samples, size), 0, count),
+            actor=jax.random.randint(actor_key, (size,), 0, count),
+            critic=self.draw_critic(critic_key, spec),
+        )

@@ -4,23 +4,87 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import importlib
 import json
 from importlib import resources
+from numbers import Integral, Real
 from typing import Any
 
+from deflow.agents.bc import BC
+from deflow.agents.cac import CAC
+from deflow.agents.decision_flow import DFDir, DFDiv
 from deflow.agents.deflow import DeFlow
+from deflow.agents.fawac import FAWAC
+from deflow.agents.fbrac import FBRAC
+from deflow.agents.floq import DeFlowFloq, Floq
+from deflow.agents.fql import FQL
+from deflow.agents.idql import IDQL
+from deflow.agents.ifql import IFQL
+from deflow.agents.iql import IQL
+from deflow.agents.rebrac import ReBRAC
+from deflow.agents.srpo import SRPO
 from deflow.core.agent import Agent
 from deflow.core.errors import DeFlowError
 
-AGENTS: dict[str, type[Agent]] = {agent.name: agent for agent in (DeFlow,)}
+SYSTEMS: tuple[type[Agent], ...] = (
+    BC,
+    IQL,
+    ReBRAC,
+    IDQL,
+    SRPO,
+    CAC,
+    FAWAC,
+    FBRAC,
+    IFQL,
+    FQL,
+    Floq,
+    DeFlow,
+    DeFlowFloq,
+    DFDir,
+    DFDiv,
+)
+AGENTS = {agent.name: agent for agent in SYSTEMS}
+
+
+def systems() -> dict[str, dict[str, str]]:
+    """What each system is made of, by name: behavior, value, extraction, paper, and what of it is
+    derived rather than published (empty: nothing)."""
+    found: dict[str, dict[str, str]] = json.loads(
+        (resources.files("deflow.agents") / "systems.json").read_text()
+    )
+    return found
+
+
+def name_of(agent: Agent) -> str:
+    """What `agent_class` finds an agent's class by: its name, or `module:Class` for your own."""
+    cls = type(agent)
+    return cls.name if AGENTS.get(cls.name) is cls else f"{cls.__module__}:{cls.__qualname__}"
 
 
 def agent_class(name: str) -> type[Agent]:
-    """The class of a named system; offers the nearest names where there is none."""
+    """The class of a named system, or of your own as `module:Class`; offers the nearest names
+    where there is none."""
     if name in AGENTS:
         return AGENTS[name]
-    near = difflib.get_close_matches(name, AGENTS, n=3) or sorted(AGENTS)
-    raise DeFlowError(f"There is no agent {name!r}; did you mean {' or '.join(near)}?")
+    if ":" in name:
+        return _own_class(name)
+    near = difflib.get_close_matches(name, AGENTS, n=3, cutoff=0.65)
+    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(AGENTS)}."
+    raise DeFlowError(f"There is no agent {name!r}; {hint}")
+
+
+def _own_class(name: str) -> type[Agent]:
+    module, _, attribute = name.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DeFlowError(
+            f"The agent {name} cannot be imported ({error}); name it module:Class, with the module "
+            "on Python's path."
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Agent)):
+        raise DeFlowError(f"{name} is no class of deflow.Agent; derive one from it.")
+    return found
 
 
 def settings_of(agent: Agent) -> dict[str, Any]:
@@ -38,18 +102,52 @@ def from_settings(name: str, settings: dict[str, Any]) -> Agent:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f"; did you mean {near[0]}?" if near else "."
             raise DeFlowError(f"The agent {name} has no setting {key!r}{hint}")
-        values[key] = tuple(value) if isinstance(value, list) else value
+        values[key] = _as_setting(name, key, value, known[key].default)
     return cls(**values)
 
 
-def preset(name: str, env_name: str) -> dict[str, Any]:
-    """The published settings of an agent for an environment (`cube-double`), or none.
+def _as_setting(name: str, key: str, value: Any, default: Any) -> Any:
+    """The value in the type of the setting's default; plain data know neither tuples nor that 3
+    may be a fraction."""
+    if isinstance(value, list):
+        value = tuple(value)
+    if type(value) is not bool:  # Which Python holds for a whole number.
+        if type(default) is float and isinstance(value, Real):
+            value = float(value)
+        if type(default) is int and isinstance(value, Integral):
+            value = int(value)
+    if type(value) is not type(default) and default is not None:
+        wanted = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+        kind = wanted.get(type(default), "a list")
+        raise DeFlowError(f"The setting {key} of {name} takes {kind}, but it is {value!r}.")
+    return value
 
-    Source: DeFlow Table 6 and the FQL family's shared rules for discounts and target aggregation.
+
+def published(name: str) -> dict[str, dict[str, Any]]:
+    """What is published for an agent, by environment: settings, and `steps` beside them.
+
+    Each file of `presets/` names its sources; keys that begin with an underscore are remarks.
     """
-    agent_class(name)
     file = resources.files("deflow.agents.presets") / f"{name}.json"
     if not file.is_file():
         return {}
-    table: dict[str, dict[str, Any]] = json.loads(file.read_text())
-    return table.get(env_name, {})
+    table = _without_remarks(json.loads(file.read_text()))
+    return {env_name: _without_remarks(entry) for env_name, entry in table.items()}
+
+
+def _without_remarks(table: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in table.items() if not key.startswith("_")}
+
+
+def preset(name: str, env_name: str) -> dict[str, Any]:
+    """The published settings of an agent for an environment (`cube-double`), or none."""
+    agent_class(name)
+    entry = published(name).get(env_name, {})
+    return {key: value for key, value in entry.items() if key != "steps"}
+
+
+def published_steps(name: str, env_name: str) -> int | None:
+    """The gradient steps that an agent is published with for an environment; None if it is not."""
+    agent_class(name)
+    steps: int | None = published(name).get(env_name, {}).get("steps")
+    return steps

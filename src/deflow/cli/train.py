@@ -24,6 +24,7 @@ class Train:
       deflow train cube-single-play-singletask-task1-v0 --schedule flow-first --steps 50000
         --agent.hidden 256 256 256 --agent.delta 0.002
       deflow train puzzle-3x3-play-singletask-v0 --over delta=0.0005,0.001,0.005
+      deflow train cube-double-play-singletask-v0 --agent iql --preset paper
       deflow train my-task --data my-data.npz --env my_module:make_env
     """
 
@@ -33,9 +34,10 @@ class Train:
     seeds: tuple[int, ...] = (0,)
     """One run for each."""
     steps: int = 1_000_000
-    """Gradient steps (of each phase, under flow-first)."""
-    schedule: Literal["joint", "flow-first"] = "joint"
-    """joint, as published; flow-first trains the flow, caches its proposals, then the rest."""
+    """Gradient steps (of each phase, under flow-first); as published, unless given."""
+    schedule: str = ""
+    """The order of training (default: as published). DeFlow has joint, as published, and
+    flow-first, which trains the flow, caches its proposals, then the rest."""
     over: tuple[str, ...] = ()
     """Settings to sweep in the same family, each as name=value,value,..."""
     share_flow: bool = False
@@ -66,8 +68,9 @@ class Train:
     """Where datasets are (default: $DEFLOW_DATA_DIR, else the user's cache)."""
     workers: int = 0
     """Processes that step environments (0: one for each core)."""
-    preset: bool = True
-    """Begin from the published settings of the task's environment."""
+    preset: Literal["paper", "none"] = "paper"
+    """Begin from what is published for the task's environment, settings and steps, or from plain
+    defaults."""
     config: Path | None = None
     """A config.json of another run to begin from; options given beside it win."""
     json: bool = False
@@ -76,7 +79,7 @@ class Train:
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Train:
         """Read twice: the agent and the task say which settings are the defaults of the rest."""
-        from deflow.agents.registry import from_settings, preset
+        from deflow.agents.registry import from_settings, preset, published_steps
         from deflow.training.task import env_name
 
         rest, chosen = _take_option(list(arguments), "--agent")
@@ -87,16 +90,23 @@ class Train:
         recorded = settings.pop("name", "deflow")
         name: str = chosen or recorded
         command = cls._parse_with(rest, from_settings(name, settings), document)
-        if document or not command.preset:
+        if document or command.preset == "none":
             return command
-        return cls._parse_with(rest, from_settings(name, preset(name, env_name(command.task))), {})
+        environment = env_name(command.task)
+        agent = from_settings(name, preset(name, environment))
+        return cls._parse_with(rest, agent, {}, published_steps(name, environment))
 
     @classmethod
-    def _parse_with(cls, words: list[str], agent: Any, document: dict[str, Any]) -> Train:
-        """The command with this agent's settings as options and defaults."""
+    def _parse_with(
+        cls, words: list[str], agent: Any, document: dict[str, Any], steps: int | None = None
+    ) -> Train:
+        """The command with this agent's settings, and these steps, as options and defaults."""
         typed = dataclasses.make_dataclass(
             "Train",
-            [("agent", type(agent), field(default_factory=lambda: agent))],
+            [
+                ("agent", type(agent), field(default_factory=lambda: agent)),
+                ("steps", int, field(default=steps or cls.steps)),
+            ],
             bases=(cls,),
             namespace={"__doc__": cls.__doc__},
         )
@@ -118,8 +128,24 @@ class Train:
         config = TrainConfig(
             **{name: getattr(self, name) for name in shared}, over=_grid(self.over)
         )
+        config.validate()
+        if self.preset == "paper" and not (self.config or self.data):
+            self._say_where_nothing_is_published()
         show(train(config, load_file(self.data) if self.data else None), self.json)
         return 0
+
+    def _say_where_nothing_is_published(self) -> None:
+        from deflow.agents.registry import published_steps
+        from deflow.core.progress import console
+        from deflow.data.names import parse_task
+        from deflow.training.task import env_name
+
+        task = parse_task(self.task).name
+        if published_steps(self.agent.name, env_name(task)) is None:
+            console.print(
+                f"Nothing is published of {self.agent.name} for {env_name(task)}: what is not "
+                "given is a plain default."
+            )
 
 
 def _take_option(words: list[str], option: str) -> tuple[list[str], str | None]:

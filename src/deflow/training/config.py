@@ -6,14 +6,13 @@ import dataclasses
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from deflow.agents.registry import from_settings, settings_of
+from deflow.agents.registry import from_settings, name_of, settings_of
 from deflow.core.agent import Agent
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
-
-Schedule = Literal["joint", "flow-first"]
+from deflow.core.types import Spec
 
 LOCAL = ("run_dir", "data_dir", "workers", "keep_checkpoints")
 """Fields that say where and how a run is carried out, not what it computes."""
@@ -21,14 +20,17 @@ LOCAL = ("run_dir", "data_dir", "workers", "keep_checkpoints")
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """The configuration of a family of runs on one task."""
+    """The configuration of a family of runs on one task.
+
+    `schedule` names one of the agent's own; empty, the published one.
+    """
 
     task: str
     agent: Agent
     seeds: tuple[int, ...] = (0,)
     over: dict[str, tuple[float, ...]] = field(default_factory=dict)
     steps: int = 1_000_000
-    schedule: Schedule = "joint"
+    schedule: str = ""
     share_flow: bool = False
     flow_from: str | None = None
     env: str | None = None
@@ -42,6 +44,10 @@ class TrainConfig:
     data_dir: Path | None = None
     workers: int = 0
     keep_checkpoints: int = 2
+
+    def __post_init__(self) -> None:
+        if not self.schedule:
+            object.__setattr__(self, "schedule", self.agent.schedules[0])
 
     def validate(self) -> None:
         """Raise `DeFlowError` where a number is out of range or a swept setting cannot vary."""
@@ -57,9 +63,12 @@ class TrainConfig:
             )
         if not all(0 <= seed < 2**32 for seed in self.seeds):
             raise DeFlowError("--seeds must be whole numbers from 0 up, below 2^32.")
-        if self.schedule not in ("joint", "flow-first"):
-            raise DeFlowError(f"--schedule is joint or flow-first, not {self.schedule!r}.")
-        if (self.share_flow or self.flow_from) and self.schedule != "flow-first":
+        if self.schedule not in self.agent.schedules:
+            raise DeFlowError(
+                f"The agent {self.agent.name} is trained {' or '.join(self.agent.schedules)}, not "
+                f"{self.schedule!r}."
+            )
+        if (self.share_flow or self.flow_from) and not self._has_shareable_phase():
             raise DeFlowError(
                 "A flow can be shared only with --schedule flow-first, since joint training "
                 "learns each run's flow beside its critic."
@@ -82,10 +91,15 @@ class TrainConfig:
             for value in values:
                 dataclasses.replace(self.agent, **{name: value}).validate()
 
+    def _has_shareable_phase(self) -> bool:
+        """Whether the schedule trains a behaviour by itself, which may then serve several runs."""
+        anything = Spec(1, 1, (-1.0, 0.0), 1)
+        return any(phase.graft for phase in self.agent.phases(anything, self.schedule))
+
     def to_json(self) -> dict[str, Any]:
         """A plain document; `from_json` reads it back."""
         plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain["agent"] = {"name": self.agent.name, **settings_of(self.agent)}
+        plain["agent"] = {"name": name_of(self.agent), **settings_of(self.agent)}
         document: dict[str, Any] = json.loads(json.dumps(plain, default=str))
         return document
 

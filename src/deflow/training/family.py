@@ -133,16 +133,16 @@ def over_members(function: Any, fields: dict[str, Array]) -> Any:
     A family of one goes through the same function without its axis: XLA compiles products with a
     batch of 1 into programs that are a fifth slower on CPUs.
     """
-    shared = all(column.shape[0] == 1 for column in fields.values())
+    shared = {name: column[0] for name, column in fields.items() if column.shape[0] == 1}
+    own = {name: column for name, column in fields.items() if name not in shared}
 
     def mapped(agents: Agent, states: State, keys: PRNGKeyArray) -> Any:
         if keys.shape[0] == 1:
-            first = jax.tree.map(lambda leaf: leaf[0], (agents, states, keys, fields))
-            return jax.tree.map(lambda leaf: leaf[None], function(*first))
-        if shared:
-            one = {name: column[0] for name, column in fields.items()}
-            return jax.vmap(lambda a, s, k: function(a, s, k, one))(agents, states, keys)
-        return jax.vmap(function)(agents, states, keys, fields)
+            first = jax.tree.map(lambda leaf: leaf[0], (agents, states, keys))
+            return jax.tree.map(lambda leaf: leaf[None], function(*first, shared))
+        return jax.vmap(lambda a, s, k, f: function(a, s, k, {**shared, **f}))(
+            agents, states, keys, own
+        )
 
     return mapped
 

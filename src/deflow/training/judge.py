@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,8 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow.core.agent import Agent
+from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import progress_bar
 from deflow.data.names import parse_task
@@ -63,10 +65,26 @@ def env_of(config: TrainConfig) -> EnvSpec:
 
 
 def judge(
-    folder: RunFolder, *, episodes: int, seed: int = 0, workers: int = 0, policy: Policy = "policy"
+    folder: RunFolder,
+    *,
+    episodes: int,
+    seed: int = 0,
+    workers: int = 0,
+    policy: Policy = "policy",
+    best_of: int | None = None,
 ) -> Judgement:
-    """Play `episodes` episodes with every member of a run; nothing in the folder changes."""
+    """Play `episodes` episodes with every member of a run; nothing in the folder changes.
+
+    `best_of` takes the critic's favourite of so many proposals, of the policy or of the base flow,
+    whatever the run was configured with. Raises `DeFlowError` where the agent has no such choice,
+    or no base flow.
+    """
     config, family, states, spec, meta = load_family(folder)
+    agents = choosing(family.agents, best_of)
+    if policy == "prior" and not hasattr(agents, "propose"):
+        raise DeFlowError(
+            f"The agent {agents.name} of {folder.path} has no base flow: evaluate its policy."
+        )
     members = [member.label for member in family.members]
     with (
         progress_bar(transient=True) as bar,
@@ -74,13 +92,27 @@ def judge(
     ):
         task = bar.add_task(f"evaluate {policy}", total=episodes * len(members), note="")
         results, times = evaluator(
-            family.agents,
+            agents,
             states,
             seed,
             policy,
             on_tick=lambda done, total: bar.update(task, completed=done),
         )
     return Judgement(folder, policy, seed, meta["position"], members, results, times)
+
+
+def choosing(agents: Agent, best_of: int | None) -> Agent:
+    """The same agents, but that each takes the best of so many proposals; None changes nothing."""
+    if best_of is None:
+        return agents
+    if not hasattr(agents, "best_of"):
+        raise DeFlowError(
+            f"The agent {agents.name} does not choose among several actions, so --best-of means "
+            "nothing to it."
+        )
+    require("best_of", best_of, at_least=1)
+    setting: dict[str, Any] = {"best_of": best_of}
+    return replace(agents, **setting)
 
 
 def film(
@@ -91,10 +123,12 @@ def film(
     seed: int = 0,
     member: int = 0,
     every: int = 2,
+    best_of: int | None = None,
 ) -> Path:
     """One episode of one member as a .gif or .mp4, or as a strip of frames (.png)."""
     config, family, states, spec, _ = load_family(folder)
-    agents, state = jax.tree.map(lambda leaf: leaf[member : member + 1], (family.agents, states))
+    family_agents = choosing(family.agents, best_of)
+    agents, state = jax.tree.map(lambda leaf: leaf[member : member + 1], (family_agents, states))
 
     def act(observations: Any, episodes: Any, steps: Any) -> NDArray[np.float32]:
         where = (observations, np.uint32(seed), episodes, steps)

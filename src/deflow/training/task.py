@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,8 @@ from deflow.core.types import Spec
 from deflow.data.dataset import Dataset
 from deflow.envs.make import EnvSpec, make_env, validate_env
 from deflow.training.config import TrainConfig
+
+_OGBENCH = re.compile(r"(?P<env>.+)-(play|noisy|navigate|stitch|explore)-singletask(-task\d+)?-v0")
 
 
 @dataclass(frozen=True)
@@ -75,7 +78,7 @@ def _check_widths(dataset: Dataset, spec: EnvSpec) -> None:
 
 
 def env_name(task: str) -> str:
-    """The environment's part of an OGBench task name: `cube-double` of `cube-double-play-...`."""
-    words = task.split("-")
-    kinds = ("play", "noisy", "navigate", "stitch", "explore")
-    return "-".join(words[: next((i for i, w in enumerate(words) if w in kinds), len(words))])
+    """What published settings go by: `cube-double` of `cube-double-play-singletask-task2-v0`, and
+    any other name, such as D4RL's `antmaze-large-play-v2` or your own, as it is."""
+    match = _OGBENCH.fullmatch(task)
+    return match["env"] if match else task

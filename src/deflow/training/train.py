@@ -8,13 +8,14 @@ from pathlib import Path
 
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
+from deflow.data.columns import require_column
 from deflow.data.dataset import Dataset
 from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
 from deflow.training.donor import check_donor
 from deflow.training.run_folder import RunFolder
-from deflow.training.task import prepare
-from deflow.training.trainer import Trainer
+from deflow.training.task import Job, prepare
+from deflow.training.trainer import Trainer, wanted_columns
 
 
 def train(config: TrainConfig, dataset: Dataset | None = None) -> RunFolder:
@@ -25,6 +26,8 @@ def train(config: TrainConfig, dataset: Dataset | None = None) -> RunFolder:
     """
     config.validate()
     job = prepare(config, dataset)
+    for name in wanted_columns(config.agent.phases(job.spec, config.schedule)):
+        require_column(job.dataset, name)
     if config.flow_from:
         check_donor(config, job)
     path = config.run_dir or _default_run_dir(config)
@@ -47,19 +50,7 @@ def resume(
         data_dir=data_dir or config.data_dir,
         workers=config.workers if workers is None else workers,
     )
-    recorded = folder.read_json("provenance.json")["dataset"]
-    if recorded["own"] and dataset is None:
-        raise DeFlowError(
-            f"{path} was trained on your own data ({recorded['name']}): give them again, with "
-            "--data FILE or dataset=..."
-        )
-    job = prepare(config, dataset)
-    if recorded["fingerprint"] != job.description["fingerprint"]:
-        raise DeFlowError(
-            f"{path} was trained on other data than {job.dataset.name} holds now "
-            f"({recorded['transitions']} transitions then, {job.description['transitions']} now): "
-            "give the original with --data-dir."
-        )
+    job = prepare_again(folder, config, dataset)
     kept = checkpoint.existing(folder.checkpoints)
     finished = (folder.path / "summary.json").exists()
     if finished and kept and checkpoint.damage(kept[-1]) is None:
@@ -67,6 +58,24 @@ def resume(
         return folder
     Trainer(config, job, folder).run(resume=True)
     return folder
+
+
+def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Dataset | None = None) -> Job:
+    """What a run was trained on, loaded anew; other data than the run's are refused."""
+    recorded = folder.read_json("provenance.json")["dataset"]
+    if recorded["own"] and dataset is None:
+        raise DeFlowError(
+            f"{folder.path} was trained on your own data ({recorded['name']}): give them again, "
+            "with --data FILE or dataset=..."
+        )
+    job = prepare(config, dataset)
+    if recorded["fingerprint"] != job.description["fingerprint"]:
+        raise DeFlowError(
+            f"{folder.path} was trained on other data than {job.dataset.name} holds now "
+            f"({recorded['transitions']} transitions then, {job.description['transitions']} now): "
+            "give the original with --data-dir."
+        )
+    return job
 
 
 def _default_run_dir(config: TrainConfig) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxtyping import Array
 from deflow.core.agent import Phase, State
 from deflow.core.progress import console, progress_bar
 from deflow.core.types import Metrics
+from deflow.data.columns import column
 from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
 from deflow.training.device_data import DeviceData
@@ -66,7 +67,7 @@ class Trainer:
         self.log = MetricsLog(self.folder, self.family.members, self.total_step)
         members = len(self.family.members)
         with progress_bar() as self.bar, self._evaluator(members) as self.evaluator:
-            fields: dict[str, Array] = {}
+            fields = self._columns()
             for index, phase in enumerate(self.phases):
                 if index >= self.position.phase:
                     states = self._run_phase(index, phase, states, fields)
@@ -89,6 +90,11 @@ class Trainer:
         phase = self.phases[self.position.phase].name
         console.print(f"Going on from {phase} step {self.position.step:,} ({sound.name}).")
         return checkpoint.load(sound, self._kept(like))["states"]
+
+    def _columns(self) -> dict[str, Array]:
+        """The row fields that the dataset itself has; all members share them."""
+        wanted = wanted_columns(self.phases)
+        return {name: jnp.asarray(column(self.job.dataset, name))[None] for name in wanted}
 
     # One phase -------------------------------------------------------------------------------
 
@@ -243,6 +249,12 @@ class Trainer:
             meta,
             keep=self.config.keep_checkpoints,
         )
+
+
+def wanted_columns(phases: Sequence[Phase]) -> list[str]:
+    """The row fields that phases ask of the dataset: those that none of them leaves behind."""
+    left = {field.name for phase in phases for field in phase.leaves}
+    return sorted({name for phase in phases for name in phase.fields} - left)
 
 
 def _graft(phase: Phase, states: State, donor: State) -> State:

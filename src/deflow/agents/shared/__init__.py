@@ -1,0 +1,29 @@
+"""What several systems share: how they step, their critics, a flow for the behaviour.
+
+Defaults are those of the FQL family's official code: 4x512 GELU, Adam at 3e-4, batches of 256,
+targets averaged at 0.005.
+"""
+
+from deflow.agents.shared.critical import Critical, Implicit
+from deflow.agents.shared.flowing import (
+    Flowing,
+    FlowPolicy,
+    JointNoise,
+    cached_proposals,
+    share_flow,
+)
+from deflow.agents.shared.trained import Grads, Trained, following, gradient_of
+
+__all__ = [
+    "Critical",
+    "FlowPolicy",
+    "Flowing",
+    "Grads",
+    "Implicit",
+    "JointNoise",
+    "Trained",
+    "cached_proposals",
+    "following",
+    "gradient_of",
+    "share_flow",
+]

@@ -1,0 +1,115 @@
+"""How an agent steps: gradients for some of its networks, a step of each, targets averaged."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
+
+import equinox as eqx
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from deflow.core.agent import Agent, Noise, Phase, State, Update
+from deflow.core.settings import setting
+from deflow.core.types import Batch, Clock, Metrics, Spec
+from deflow.nn.learner import Learner, descend, polyak, squared_norm
+
+Grads = Mapping[str, Any]
+"""Gradients by the name of the learner that they belong to."""
+
+
+def gradient_of(loss: Callable[..., Any]) -> Callable[..., tuple[Any, Metrics]]:
+    """Gradient in the first argument of a loss that also returns metrics."""
+    found: Callable[..., tuple[Any, Metrics]] = eqx.filter_grad(loss, has_aux=True)
+    return found
+
+
+class Trained(Agent):
+    """An agent whose update is: gradients for some learners, a step of each, targets averaged."""
+
+    targets: ClassVar[Mapping[str, str]] = {}
+    """Which target network averages which learner."""
+
+    learning_rate: float = setting(3e-4, above=0)
+    """Adam's rate, for every network."""
+    batch_size: int = setting(256, at_least=1)
+    """Transitions in an update."""
+    hidden: tuple[int, ...] = setting((512, 512, 512, 512), at_least=1)
+    """Widths of the hidden layers."""
+    actor_hidden: tuple[int, ...] = setting((), at_least=1)
+    """Widths of the actors' hidden layers, where they differ."""
+    actor_layer_norm: bool = setting(False)
+    """LayerNorm in the actors."""
+    tau: float = setting(0.005, above=0, at_most=1)
+    """Rate of the targets' averaging."""
+
+    @property
+    def adam(self) -> optax.GradientTransformation:
+        return optax.adam(self.learning_rate)
+
+    def rule(
+        self, learner: str, done: float | Float[Array, ""] = 0.0
+    ) -> optax.GradientTransformation:
+        """How a named learner steps when `done`, from 0 to 1, of its phase has passed.
+
+        Rates may change on the way; the optimiser's state may not change its structure.
+        """
+        return self.adam
+
+    def learner(self, model: Any, name: str = "") -> Learner[Any]:
+        """A network with a fresh optimiser; named where its rule is its own."""
+        return Learner.create(model, self.rule(name))
+
+    def actor(self, kind: type, key: PRNGKeyArray, spec: Spec, **options: Any) -> Learner[Any]:
+        """A fresh network of an actor's size."""
+        widths = self.actor_hidden or self.hidden
+        options = {"layer_norm": self.actor_layer_norm, "key": key, **options}
+        return self.learner(kind(spec.observation_dim, spec.action_dim, widths, **options))
+
+    def phase(
+        self,
+        name: str,
+        steps: int,
+        draw: Callable[[Any, PRNGKeyArray], Noise],
+        gradients: Callable[..., tuple[Grads, Metrics]],
+        **options: Any,
+    ) -> Phase:
+        """A phase that follows `gradients(agent, state, batch, noise, clock)`."""
+        return Phase(name, steps, self.batch_size, draw, following(gradients, steps), **options)
+
+    def target_part(self, model: Any) -> Any:
+        """What of a network its target averages: all of it."""
+        return model
+
+    def stepped(
+        self, state: State, grads: Grads, clock: Clock, done: float | Float[Array, ""] = 0.0
+    ) -> State:
+        """The state after one step along the gradients, `done` of the phase having passed."""
+        targets = self.averaged(state, grads, clock)
+        rule = lambda name: self.rule(name, done)  # noqa: E731
+        return dataclasses.replace(descend(state, grads, rule), **targets)
+
+    def averaged(self, state: State, grads: Grads, clock: Clock) -> dict[str, Any]:
+        """Targets of the learners that step. They average the parameters *before* the step, as
+        the official code does."""
+        return {
+            target: polyak(
+                getattr(state, target), self.target_part(getattr(state, name).model), self.tau
+            )
+            for target, name in self.targets.items()
+            if name in grads
+        }
+
+
+def following(gradients: Callable[..., tuple[Grads, Metrics]], steps: int) -> Update:
+    """The update that takes one of a phase's `steps` along some gradients."""
+
+    def update(
+        agent: Trained, state: State, batch: Batch, noise: Noise, clock: Clock
+    ) -> tuple[State, Metrics]:
+        grads, metrics = gradients(agent, state, batch, noise, clock)
+        norms = {f"{name}/grad_norm": squared_norm(grad) ** 0.5 for name, grad in grads.items()}
+        return agent.stepped(state, grads, clock, clock.step / steps), {**metrics, **norms}
+
+    return update
