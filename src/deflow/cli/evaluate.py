@@ -20,6 +20,7 @@ class Evaluate:
     Examples:
       deflow evaluate runs/my-run --episodes 50
       deflow evaluate runs/my-run --policy prior
+      deflow evaluate runs/my-run --policy prior --best-of 16
       deflow evaluate runs/my-run --video episode.gif
     """
 
@@ -31,6 +32,8 @@ class Evaluate:
     """Seed of environments and noise."""
     policy: Literal["policy", "prior"] = "policy"
     """The trained policy, or its base flow alone."""
+    best_of: int | None = None
+    """Take the critic's favourite of so many actions (default: as the run was configured)."""
     video: Path | None = None
     """Film one episode: .gif, .mp4, or .png for a strip of frames."""
     episode: int = 0
@@ -56,14 +59,18 @@ class Evaluate:
             seed=self.seed,
             workers=self.workers,
             policy=self.policy,
+            best_of=self.best_of,
         )
-        document = found.json()
+        document = {**found.json(), "best_of": self.best_of}
         if self.video:
-            document["video"] = str(film(folder, self.video, episode=self.episode, seed=self.seed))
+            film(folder, self.video, episode=self.episode, seed=self.seed, best_of=self.best_of)
+            document["video"] = str(self.video)
         if self.json:
             print(jsonlib.dumps(document))
             return 0
-        table = Table(title=f"{folder.path.name}: {self.episodes} episodes of the {self.policy}")
+        choice = f", best of {self.best_of}" if self.best_of else ""
+        title = f"{folder.path.name}: {self.episodes} episodes of the {self.policy}{choice}"
+        table = Table(title=title)
         for heading in ("member", "success", "return", "length"):
             table.add_column(heading, justify="right")
         for member, result in zip(found.members, found.results, strict=True):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -14,6 +16,9 @@ from deflow.core.errors import DeFlowError
 from deflow.training.curve import plot_members, score_name
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import summarize
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def overview(folder: RunFolder) -> dict[str, Any]:
@@ -29,14 +34,17 @@ def overview(folder: RunFolder) -> dict[str, Any]:
         "finished": (folder.path / "summary.json").is_file(),
     }
     for score in ("success", "return"):
-        values = [m[score] for m in members if m[score] is not None]
-        record[score] = (
-            {"mean": float(np.mean(values)), "std": float(np.std(values)), "members": len(values)}
-            if values
-            else None
-        )
+        record[score] = mean_over(members, score)
     record["train_seconds"] = max((m["train_seconds"] for m in members), default=None)
     return record
+
+
+def mean_over(members: Sequence[dict[str, Any]], score: str) -> dict[str, Any] | None:
+    """Mean and deviation of `success` or `return` over the members that have one."""
+    values = [m[score] for m in members if m[score] is not None]
+    if not values:
+        return None
+    return {"mean": float(np.mean(values)), "std": float(np.std(values)), "members": len(values)}
 
 
 def print_report(folders: Sequence[RunFolder]) -> None:
@@ -55,40 +63,67 @@ def print_report(folders: Sequence[RunFolder]) -> None:
             record["agent"],
             record["schedule"],
             str(len(record["members"])),
-            _spread(record["success"], 100, "%"),
-            _spread(record["return"], 1, ""),
+            score_text(record, "success"),
+            score_text(record, "return"),
             f"{seconds:,.0f} s" if seconds is not None else "-",
         )
     Console().print(table)
 
 
-def draw_report(folders: Sequence[RunFolder], path: Path, x: str = "step") -> None:
-    """Every run's evaluations on one picture; `x` is `step` or `train_seconds`."""
+def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
+    """Every run's evaluations on one picture, over `step` (the default), `train_seconds` or both.
+
+    Up to six runs show their members as thin lines; of more, the means alone can be told apart.
+    """
+    from matplotlib import colormaps
     from matplotlib.figure import Figure
 
     runs = [(folder, folder.read_lines(folder.evaluations)) for folder in folders]
     runs = [(folder, records) for folder, records in runs if records]
     if not runs:
         raise DeFlowError("None of the runs has been evaluated yet, so there is no curve to draw.")
-    figure = Figure(figsize=(7, 4.2), layout="constrained")
-    axes = figure.subplots()
-    for folder, records in runs:
-        plot_members(axes, records, x, folder.path.name)
+    xs = xs or ("step",)
+    figure = Figure(figsize=(1.5 + 5.5 * len(xs), 4.2), layout="constrained")
+    panels = figure.subplots(1, len(xs), sharey=True, squeeze=False)[0]
+    colors = colormaps["tab10"](range(10)) if len(runs) <= 10 else colormaps["tab20"](range(20))
     success = all(score_name(records) == "success" for _, records in runs)
-    axes.set_ylabel("success (%)" if success else "return")
-    if success:
-        axes.set_ylim(-3, 103)
-    axes.set_xlabel("gradient steps" if x == "step" else "seconds of training")
-    axes.set_title(", ".join(sorted({folder.config().task for folder, _ in runs})))
-    axes.grid(alpha=0.3)
-    axes.legend()
+    for axes, x in zip(panels, xs, strict=True):
+        axes.set_prop_cycle(color=colors)
+        for folder, records in runs:
+            plot_members(axes, records, x, folder.path.name)
+        if len(runs) > 6:
+            for line in [line for line in axes.lines if line.get_marker() != "o"]:
+                line.remove()
+        if success:
+            axes.set_ylim(-3, 103)
+        axes.set_xlabel("gradient steps" if x == "step" else "seconds of training")
+        axes.grid(alpha=0.3)
+    panels[0].set_ylabel("success (%)" if success else "return")
+    figure.suptitle(", ".join(sorted({folder.config().task for folder, _ in runs})))
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+    save_figure(figure, path)
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a picture whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
+    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
+    figure.savefig(partial, dpi=150)
+    os.replace(partial, path)
 
 
-def _spread(score: dict[str, float] | None, scale: float, unit: str) -> str:
-    if score is None:
+def write_json(path: Path, document: dict[str, Any]) -> None:
+    """Write a result whole or not at all."""
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(json.dumps(document, indent=2) + "\n")
+    os.replace(partial, path)
+
+
+def score_text(record: dict[str, Any], score: str) -> str:
+    """A record's `success` (in percent) or `return` as mean ± deviation, where it has one."""
+    found = record[score]
+    if found is None:
         return "-"
-    mean = f"{scale * score['mean']:.1f}"
-    spread = f" ± {scale * score['std']:.1f}" if score["members"] > 1 else ""
-    return f"{mean}{spread}{unit}"
+    scale, unit = (100, "%") if score == "success" else (1, "")
+    deviation = f" ± {scale * found['std']:.1f}" if found["members"] > 1 else ""
+    return f"{scale * found['mean']:.1f}{deviation}{unit}"

@@ -1,0 +1,76 @@
+"""`deflow compare`."""
+
+from __future__ import annotations
+
+import json as jsonlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from deflow.cli.running import Running, Words, check_names, pairs, whole
+from deflow.core.errors import DeFlowError
+
+if TYPE_CHECKING:
+    from deflow.training.config import TrainConfig
+
+
+@dataclass(kw_only=True)
+class Compare(Running):
+    """Train several agents on one task and put them side by side: a table and their curves.
+
+    Each agent is trained as one family over the seeds, in its own folder under --out. Call it again
+    to go on: finished runs are kept, a stopped one continues from its newest checkpoint. An agent
+    may stand in the comparison more than once under names of your own, as name=agent.
+
+    Examples:
+      deflow compare cube-single-play-singletask-task1-v0 --agents bc fql deflow --seeds 0 1 2
+      deflow compare cube-single-play-singletask-task1-v0 --agents fql deflow floq --steps 50000
+        --budget-steps floq=20000 --hidden 256 256 256 --schedule deflow=flow-first
+      deflow compare cube-double-play-singletask-task2-v0 --agents deflow fixed=deflow
+        --set fixed.multiplier=fixed fixed.fixed_alpha=10
+    """
+
+    agents: tuple[str, ...]
+    """Names of agents, each perhaps as name=agent."""
+    budget_steps: Words = ()
+    """Gradient steps of agents that need other budgets than the rest, each as name=steps."""
+    schedule: Words = ()
+    """Orders of training, each as name=schedule (default: as published)."""
+
+    def run(self) -> int:
+        from deflow.experiments.compare import compare, print_comparison
+
+        out = self.out or Path("runs") / f"compare-{self.task}"
+        document = compare(self.configs(out), out, self.dataset())
+        if self.json:
+            print(jsonlib.dumps(document))
+        else:
+            print_comparison(document)
+        return 0
+
+    def configs(self, out: Path) -> dict[str, TrainConfig]:
+        """One configuration for each agent, by its name here."""
+        named = {word.partition("=")[0]: word.rpartition("=")[2] for word in self.agents}
+        for label in named:
+            if not re.fullmatch(r"[\w-]+", label):
+                raise DeFlowError(
+                    f"The name {label!r} in --agents must be of letters, digits, - and _, since it "
+                    "names a folder."
+                )
+        if not named or len(named) != len(self.agents):
+            raise DeFlowError("--agents must name each agent once; give others as name=agent.")
+        self.check_owners(named)
+        budgets = dict(pairs(self.budget_steps, "--budget-steps", "name=steps"))
+        schedules = dict(pairs(self.schedule, "--schedule", "name=schedule"))
+        check_names(budgets, named, "--budget-steps")
+        check_names(schedules, named, "--schedule")
+        return {
+            label: self.config(
+                self.made(label, name),
+                out / label,
+                steps=whole(budgets.get(label, str(self.steps)), f"--budget-steps {label}"),
+                schedule=schedules.get(label, ""),
+            )
+            for label, name in named.items()
+        }

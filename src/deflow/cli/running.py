@@ -1,0 +1,149 @@
+"""The options that `compare` and `sweep` share, and their reading."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import tyro
+
+from deflow.core.errors import DeFlowError
+
+if TYPE_CHECKING:
+    from deflow.core.agent import Agent
+    from deflow.data.dataset import Dataset
+    from deflow.training.config import TrainConfig
+
+Words = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]
+"""An option that takes several words and may be given again."""
+
+
+@dataclass(kw_only=True)
+class Running:
+    """What the runs of one call have in common."""
+
+    task: tyro.conf.Positional[str]
+    """OGBench's task name; with --data, any name."""
+    seeds: tuple[int, ...] = (0,)
+    """One run for each, all of an agent's in one program."""
+    steps: int = 1_000_000
+    """Gradient steps (of each phase, where a schedule has several)."""
+    hidden: tuple[int, ...] = ()
+    """Widths of the hidden layers (default: the agent's own)."""
+    settings: Annotated[Words, tyro.conf.arg(name="set")] = ()
+    """Settings of an agent, each as agent.setting=value; several numbers as 256,256."""
+    preset: Literal["paper", "none"] = "paper"
+    """Begin from the published settings of the task's environment, or from plain defaults."""
+    data: Path | None = None
+    """Your own data: an npz file with observations, actions, rewards, terminals, ..."""
+    env: str | None = None
+    """Your own environment, as module:make."""
+    eval_every: int = 100_000
+    """Steps between evaluations; the last step is always evaluated."""
+    eval_episodes: int = 50
+    """Episodes of one evaluation."""
+    eval_seed: int = 0
+    """Seed of the evaluation's environments and noise."""
+    log_every: int = 1000
+    """Steps between lines of metrics."""
+    checkpoint_every: int = 100_000
+    """Steps between checkpoints, from which a stopped run goes on."""
+    chunk: int = 100
+    """Steps in one compiled scan."""
+    out: Path | None = None
+    """The folder of it all; what is trained in it already is kept."""
+    data_dir: Path | None = None
+    """Where datasets are (default: $DEFLOW_DATA_DIR, else the user's cache)."""
+    workers: int = 0
+    """Processes that step environments (0: one for each core)."""
+    json: bool = False
+    """Print the result as JSON."""
+
+    def made(self, label: str, name: str) -> Agent:
+        """The named agent with its preset, --hidden, and what --set says of `label`."""
+        from deflow.agents.registry import from_settings, preset
+        from deflow.training.task import env_name
+
+        published = preset(name, env_name(self.task)) if self.preset == "paper" else {}
+        agent = from_settings(
+            name, {**published, **({"hidden": self.hidden} if self.hidden else {})}
+        )
+        own: dict[str, Any] = {}
+        for place, value in pairs(self.settings, "--set", "agent.setting=value"):
+            owner, _, setting = place.rpartition(".")
+            if owner == label:
+                own[setting] = _like(getattr(agent, setting, value), value, place)
+        known = {f.name: getattr(agent, f.name) for f in dataclasses.fields(agent)}
+        return from_settings(name, {**known, **own})
+
+    def config(self, agent: Agent, run_dir: Path, **options: Any) -> TrainConfig:
+        """The run's configuration."""
+        from deflow.training.config import TrainConfig
+
+        names = {f.name for f in dataclasses.fields(TrainConfig)}
+        shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        shared = {name: value for name, value in shared.items() if name in names}
+        return TrainConfig(**{**shared, "agent": agent, "run_dir": run_dir, **options})
+
+    def dataset(self) -> Dataset | None:
+        """The user's own data, where --data names a file."""
+        from deflow.data.own import load_file
+
+        return load_file(self.data) if self.data else None
+
+    def check_owners(self, labels: Iterable[str]) -> None:
+        """Raise `DeFlowError` where --set speaks of an agent that is not among `labels`."""
+        places = [place for place, _ in pairs(self.settings, "--set", "agent.setting=value")]
+        check_names([place.rpartition(".")[0] for place in places], labels, "--set")
+
+
+def pairs(words: Iterable[Iterable[str]], option: str, form: str) -> list[tuple[str, str]]:
+    """The words of an option as names and values, at the first equals sign."""
+    found = []
+    for word in (word for group in words for word in group):
+        name, equals, value = word.partition("=")
+        if not (name and equals and value):
+            raise DeFlowError(f"{option} takes {form}, but it is {word!r}.")
+        found.append((name, value))
+    return found
+
+
+def check_names(names: Iterable[str], labels: Iterable[str], option: str) -> None:
+    """Raise `DeFlowError` at the first name that is none of the agents here."""
+    for name in names:
+        if name not in labels:
+            raise DeFlowError(
+                f"{option} speaks of {name!r}, but the agents here are {', '.join(labels)}."
+            )
+
+
+def whole(text: str, what: str) -> int:
+    """A whole number, or `DeFlowError`."""
+    try:
+        return int(text)
+    except ValueError as error:
+        raise DeFlowError(f"{what} must be a whole number, but it is {text!r}.") from error
+
+
+def numbers(text: str, what: str) -> tuple[float, ...]:
+    """Numbers with commas between them, or `DeFlowError`."""
+    try:
+        return tuple(map(float, text.split(",")))
+    except ValueError as error:
+        raise DeFlowError(f"{what} takes numbers, as value,value,..., not {text!r}.") from error
+
+
+def _like(default: Any, text: str, place: str) -> Any:
+    """The text as a value of the default's kind."""
+    try:
+        if isinstance(default, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if isinstance(default, tuple):
+            return tuple(map(int, text.split(",")))
+        return type(default)(text)
+    except (KeyError, ValueError) as error:
+        kind = "true or false" if isinstance(default, bool) else f"like {default}"
+        raise DeFlowError(f"--set {place} must be {kind}, but it is {text!r}.") from error

@@ -1,0 +1,72 @@
+"""What a gradient step of a run costs: counted from its program, not measured."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from deflow.core.agent import Phase
+from deflow.core.flops import product_flops
+from deflow.core.types import Clock, Spec
+from deflow.data.columns import column
+from deflow.data.dataset import Dataset
+from deflow.training.config import TrainConfig
+from deflow.training.device_data import DeviceData
+
+ROWS = 4
+"""Rows of the stand-in for the data: a program's cost depends on nothing but their widths."""
+
+
+def phase_costs(config: TrainConfig, spec: Spec) -> list[dict[str, Any]]:
+    """Steps of each phase, and the GFLOP (10^9 operations) that one of them takes for one member.
+
+    Matrix products alone, as `core.flops` counts them: forward, backward and, for flows, every step
+    of the integration. Columns that a phase leaves in the data (cached proposals) are not gradient
+    steps and are not in it.
+    """
+    dataset = _few_rows(spec)
+    data, key = DeviceData.from_dataset(dataset), jax.random.key(0)
+    agent = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float32), config.agent)
+    state = jax.eval_shape(lambda: agent.init(key, spec))
+    left: dict[str, jax.ShapeDtypeStruct] = {}
+    costs = []
+    for index, phase in enumerate(config.agent.phases(spec, config.schedule)):
+        fields = {
+            n: left[n] if n in left else jnp.asarray(column(dataset, n)) for n in phase.fields
+        }
+
+        def step(
+            state: Any, fields: Any, count: Any, phase: Phase = phase, index: int = index
+        ) -> Any:
+            batch = data.sample(key, phase.batch_size, fields)
+            return phase.update(agent, state, batch, phase.draw(agent, key), Clock(count, index))
+
+        flops = product_flops(step, state, fields, jnp.asarray(0))
+        costs.append({"phase": phase.name, "steps": phase.steps, "gflop_per_step": flops / 1e9})
+        for field in phase.leaves:
+            left[field.name] = jax.eval_shape(
+                lambda state, field=field: field.compute(
+                    agent, state, data.observations, field.draw(agent, key, ROWS)
+                ),
+                state,
+            )
+    return costs
+
+
+def mean_gflop(costs: list[dict[str, Any]]) -> float:
+    """GFLOP of a gradient step, averaged over the steps of all phases."""
+    steps = [cost["steps"] for cost in costs]
+    return float(np.average([cost["gflop_per_step"] for cost in costs], weights=steps))
+
+
+def _few_rows(spec: Spec) -> Dataset:
+    """A dataset of the task's widths."""
+    return Dataset.from_arrays(
+        observations=np.zeros((ROWS, spec.observation_dim), np.float32),
+        actions=np.zeros((ROWS, spec.action_dim), np.float32),
+        rewards=np.zeros(ROWS, np.float32),
+        terminals=np.arange(ROWS) == ROWS - 1,
+    )

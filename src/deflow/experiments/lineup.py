@@ -1,0 +1,116 @@
+"""Several families on one task: planned, checked, and trained one after another.
+
+Nothing here is lost by a kill: a finished run is kept, a stopped one goes on from its newest
+checkpoint, and a run that another configuration left is refused before any work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from deflow.core.errors import DeFlowError
+from deflow.core.progress import console
+from deflow.core.types import Spec
+from deflow.data.dataset import Dataset
+from deflow.experiments.cost import mean_gflop, phase_costs
+from deflow.experiments.report import overview
+from deflow.training import checkpoint
+from deflow.training.config import TrainConfig
+from deflow.training.run_folder import RunFolder
+from deflow.training.task import prepare
+from deflow.training.train import resume, train
+
+
+def train_all(configs: Mapping[str, TrainConfig], dataset: Dataset | None) -> list[RunFolder]:
+    """Train what is not trained yet. Every configuration names its `run_dir`.
+
+    Raises `DeFlowError`, before anything is trained or written, where one of them is wrong, its
+    folder holds a run of another configuration, or the runs have not all the same data.
+    """
+    for config in configs.values():
+        config.validate()
+        _check_folder(config)
+    left = {name: config for name, config in configs.items() if not _finished(_folder(config))}
+    prints = {name: _fingerprint(_folder(c)) for name, c in configs.items() if _holds_run(c)}
+    if left:
+        job = prepare(next(iter(left.values())), dataset)
+        prints["now"] = job.description["fingerprint"]
+        for config in left.values():
+            phase_costs(config, job.spec)  # Names a column that the data cannot have.
+    if len(set(prints.values())) > 1:
+        raise DeFlowError(
+            f"The runs in {_folder(next(iter(configs.values()))).path.parent} were trained on "
+            f"different data ({', '.join(prints)}): give the original data, or another --out."
+        )
+    for number, (name, config) in enumerate(configs.items(), 1):
+        console.rule(f"{number} of {len(configs)}  {name}")
+        if name not in left:
+            console.print("finished before; kept")
+        elif _holds_run(config):
+            resume(_folder(config).path, dataset, config.data_dir, config.workers)
+        else:
+            train(config, dataset)
+    return [_folder(config) for config in configs.values()]
+
+
+def record(name: str, folder: RunFolder) -> dict[str, Any]:
+    """What `report` says of a finished run, what a step of it costs, and where it was trained."""
+    config = folder.config()
+    costs = phase_costs(config, Spec.from_json(folder.read_json("spec.json")))
+    return {
+        "name": name,
+        **overview(folder),
+        "seeds": list(config.seeds),
+        "train_seconds": folder.read_json("summary.json")["position"]["train_seconds"],
+        "settings": config.to_json()["agent"],
+        "gflop_per_step": mean_gflop(costs),
+        "phases": costs,
+        "machine": folder.read_json("provenance.json")["machine"],
+    }
+
+
+def mark_best(records: list[dict[str, Any]]) -> str:
+    """Give each record `best` and `near_best`: its score is within 95% of the best one's.
+
+    Returns what is judged: `success`, or `return` where the environment reports no success. As
+    returns may be negative, the margin is a twentieth of the best one's size. Without evaluations
+    nothing is marked.
+    """
+    score = "success" if all(r["success"] for r in records) else "return"
+    means = [r[score]["mean"] for r in records if r[score]]
+    top = max(means, default=None)
+    for r in records:
+        mean = r[score]["mean"] if r[score] else None
+        r["best"] = mean is not None and mean == top
+        r["near_best"] = mean is not None and top is not None and mean >= top - 0.05 * abs(top)
+    return score
+
+
+def _folder(config: TrainConfig) -> RunFolder:
+    assert config.run_dir is not None
+    return RunFolder(config.run_dir)
+
+
+def _holds_run(config: TrainConfig) -> bool:
+    return _folder(config).exists()
+
+
+def _check_folder(config: TrainConfig) -> None:
+    if _holds_run(config):
+        folder = _folder(config)
+        different = config.differences(folder.config())
+        if different:
+            raise DeFlowError(
+                f"{folder.path} was trained with another configuration (it differs in "
+                f"{', '.join(different)}): give the same again to go on, or choose another --out."
+            )
+
+
+def _finished(folder: RunFolder) -> bool:
+    kept = checkpoint.existing(folder.checkpoints)
+    return (folder.path / "summary.json").is_file() and bool(kept)
+
+
+def _fingerprint(folder: RunFolder) -> str:
+    return str(folder.read_json("provenance.json")["dataset"]["fingerprint"])

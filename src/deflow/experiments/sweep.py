@@ -1,0 +1,109 @@
+"""One agent over the values of its settings, in one family: a table, a picture, a file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from deflow.data.dataset import Dataset
+from deflow.experiments.lineup import mark_best, record, train_all
+from deflow.experiments.report import mean_over, save_figure, score_text, write_json
+from deflow.training.config import TrainConfig
+from deflow.training.family import members_of
+
+
+def sweep(config: TrainConfig, out: Path, dataset: Dataset | None = None) -> dict[str, Any]:
+    """Train a family with swept settings, or go on with it, and sum it up over seeds.
+
+    Returns the document that `out`/sweep.json holds: one of `points` for each combination of
+    values, with its `settings`, `success` and `return` (mean and deviation over seeds) and
+    `near_best`. The picture, `out`/sweep.png, shows the score over the first swept setting.
+
+    Raises `DeFlowError` where the configuration is wrong or its folder holds another run.
+    """
+    (folder,) = train_all({config.agent.name: config}, dataset)
+    document = record(config.agent.name, folder)
+    by_label = {member["member"]: member for member in document.pop("members")}
+    points: dict[tuple[tuple[str, float], ...], list[dict[str, Any]]] = {}
+    for member in members_of(config.seeds, config.over):
+        if member.label in by_label:
+            points.setdefault(member.settings, []).append(by_label[member.label])
+    document["over"] = {name: list(values) for name, values in config.over.items()}
+    document["points"] = [
+        {
+            "settings": dict(settings),
+            **{score: mean_over(members, score) for score in ("success", "return")},
+            "members": members,
+        }
+        for settings, members in points.items()
+    ]
+    document["score"] = mark_best(document["points"])
+    document["figure"] = None
+    if document["points"]:
+        document["figure"] = str(out / "sweep.png")
+        draw_sweep(document, out / "sweep.png")
+    write_json(out / "sweep.json", document)
+    return document
+
+
+def print_sweep(document: dict[str, Any]) -> None:
+    """The table; what is within 95% of the best stands in bold, with a star."""
+    score = document["score"]
+    table = Table(
+        title=f"{document['agent']} on {document['task']}: mean of the last three evaluations",
+        caption="Mean ± deviation over seeds; * within 95% of the best. "
+        f"One family, {document['train_seconds']:,.0f} s of training.",
+        min_width=60,
+    )
+    for heading in (*document["over"], "seeds", score):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for point in document["points"]:
+        near = point["near_best"]
+        table.add_row(
+            *(f"{value:g}" for value in point["settings"].values()),
+            str(len(point["members"])),
+            ("* " if near else "") + score_text(point, score),
+            style="bold" if near else "",
+        )
+    Console().print(table)
+
+
+def draw_sweep(document: dict[str, Any], path: Path) -> None:
+    """Score over the first swept setting; a line for each combination of the others.
+
+    The axis is logarithmic where the values are positive and span a decade. Small dots are seeds.
+    """
+    from matplotlib.figure import Figure
+
+    (swept, *others), score = document["over"], document["score"]
+    scale = 100 if score == "success" else 1
+    lines: dict[str, list[dict[str, Any]]] = {}
+    for point in sorted(document["points"], key=lambda point: point["settings"][swept]):
+        label = ", ".join(f"{name} {point['settings'][name]:g}" for name in others)
+        lines.setdefault(label, []).append(point)
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    for label, points in lines.items():
+        x = [point["settings"][swept] for point in points]
+        mean = [scale * point[score]["mean"] for point in points]
+        deviation = [scale * point[score]["std"] for point in points]
+        bars = axes.errorbar(x, mean, deviation, marker="o", capsize=3, label=label or score)
+        color = bars.lines[0].get_color()
+        for at, point in zip(x, points, strict=True):
+            seeds = [scale * member[score] for member in point["members"]]
+            axes.plot([at] * len(seeds), seeds, ".", color=color, alpha=0.4)
+    values = document["over"][swept]
+    if min(values) > 0 and max(values) >= 10 * min(values):
+        axes.set_xscale("log")
+    axes.set_xlabel(swept)
+    axes.set_ylabel("success (%)" if score == "success" else "return")
+    if score == "success":
+        axes.set_ylim(-3, 103)
+    axes.set_title(f"{document['agent']} on {document['task']}, {document['steps']:,} steps")
+    axes.grid(alpha=0.3)
+    if others:
+        axes.legend()
+    save_figure(figure, path)
