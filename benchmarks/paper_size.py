@@ -62,7 +62,8 @@ def report(options: argparse.Namespace, folder: RunFolder) -> None:
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     plot_members(axes, records, "train_seconds", "flow-first, 4x512")
-    axes.set_title("DeFlow on cube-single task 1: 300 episodes of data, published sizes, one seed")
+    title = "DeFlow at the paper's size: cube-single task 1, 300 episodes, one seed"
+    axes.set_title(title, size=11)
     axes.set_xlabel("seconds of training (two CPU cores, compilation included)")
     axes.set_ylabel("success over 50 episodes (%)")
     axes.set_ylim(-3, 103)

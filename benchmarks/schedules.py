@@ -71,7 +71,7 @@ def main() -> None:
         document[schedule] = [{name: record[name] for name in kept} for record in records]
     document["provenance"] = runs["joint"][0].read_json("provenance.json")
     document["provenance"]["command"] = "python benchmarks/schedules.py"
-    axes.set_title("DeFlow on cube-single task 1: 300 episodes of data, 3x256, three seeds")
+    axes.set_title("DeFlow, 3x256: cube-single task 1, 300 episodes, three seeds", size=11)
     axes.set_xlabel("seconds of training (two CPU cores, compilation included)")
     axes.set_ylabel("success over 50 episodes (%)")
     axes.set_ylim(-3, 103)
