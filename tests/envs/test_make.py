@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import pickle
+from multiprocessing import Pipe
 from typing import Any
 
 import gymnasium
@@ -15,7 +15,10 @@ from deflow.envs.make import EnvSpec, make_env, validate_env
 
 def test_a_spec_travels() -> None:
     spec = EnvSpec(entry="tests.envs.toys:Walk", kwargs=(("tells_success", False),))
-    assert pickle.loads(pickle.dumps(spec)) == spec
+    ours, theirs = Pipe()  # as the pool sends it to its workers
+    with ours, theirs:
+        ours.send(spec)
+        assert theirs.recv() == spec
     assert validate_env(make_env(spec)) == (3, 2)
 
 
