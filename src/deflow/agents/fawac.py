@@ -31,7 +31,8 @@ class FAWACState(eqx.Module):
     flow: Learner[VectorField]
     critic: Learner[Any]
     target_critic: Any
-    state_value: Learner[StateValue]
+    state_value: Learner[StateValue] | None
+    """Where the baseline is learnt."""
 
 
 class FAWAC(FlowPolicy):
@@ -47,12 +48,14 @@ class FAWAC(FlowPolicy):
     def init(self, key: PRNGKeyArray, spec: Spec) -> FAWACState:
         keys = jax.random.split(key, 3)
         critic = self.init_critic(keys[1], spec)
-        value = StateValue(spec.observation_dim, self.hidden, key=keys[2])
+        value = None
+        if self.baseline == "learnt":
+            value = self.learner(StateValue(spec.observation_dim, self.hidden, key=keys[2]))
         return FAWACState(
             flow=self.actor(VectorField, keys[0], spec),
             critic=self.learner(critic),
             target_critic=self.target_part(critic),
-            state_value=self.learner(value),
+            state_value=value,
         )
 
     def gradients(
@@ -62,7 +65,7 @@ class FAWAC(FlowPolicy):
         next_actions = self.base(state, batch.next_observations, noise.target)
         critic, metrics = self.critic_gradient(state, batch, next_actions, noise.critic)
         grads: dict[str, Any] = {"critic": critic}
-        if self.baseline == "learnt":
+        if state.state_value is not None:
             # An expectile of one half, twice: the mean square.
             q = state.target_critic(batch.observations, batch.actions)
             grads["state_value"], more = gradient_of(expectile_loss)(
@@ -78,7 +81,7 @@ class FAWAC(FlowPolicy):
 
     def baseline_value(self, state: FAWACState, batch: Batch, x0: Array) -> Array:
         """V(s)."""
-        if self.baseline == "learnt":
+        if state.state_value is not None:
             return state.state_value.model(batch.observations)
         actions = self.base(state, batch.observations, x0)
         return self.value(state, batch.observations, actions)

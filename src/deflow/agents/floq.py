@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.deflow import DeFlow
 from deflow.agents.fql import FQL
-from deflow.agents.shared import Critical, gradient_of
+from deflow.agents.shared import Bootstrapped, gradient_of
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Metrics, Spec
 from deflow.nn.mlp import Ensemble
@@ -28,7 +28,7 @@ from deflow.value.flow_critic import (
 from deflow.value.td import aggregate, beside, td_target
 
 
-class FlowValued(Critical):
+class FlowValued(Bootstrapped):
     """An agent whose critic is a flow over returns, with a distilled critic for its actor."""
 
     critic_steps: int = setting(8, at_least=1)

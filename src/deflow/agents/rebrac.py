@@ -85,8 +85,10 @@ class ReBRAC(Critical):
             still: tuple[Mean, Metrics] = jax.tree.map(jnp.zeros_like, jax.eval_shape(move, actor))
             return still
 
-        actor, metrics = jax.lax.cond(self.moves(clock), move, rest, state.actor.model)
-        return {"critic": critic, "actor": actor}, {**critic_metrics, **metrics}
+        moves = self.moves(clock)
+        actor, metrics = jax.lax.cond(moves, move, rest, state.actor.model)
+        measured = {"actor/measured": moves.astype(jnp.float32)}
+        return {"critic": critic, "actor": actor}, {**critic_metrics, **metrics, **measured}
 
     def target(
         self, state: ReBRACState, batch: Batch, noise: Float[Array, "batch act"]

@@ -11,7 +11,8 @@ from jaxtyping import Array, Float
 
 Metrics = Mapping[str, Float[Array, ""]]
 """Named scalars that an update reports. Names are `room/quantity`; those that end in `loss` are
-watched for values that are not finite."""
+watched for values that are not finite. Where a room is not measured at every step, `room/measured`
+is 1 at the steps that count and 0 at the others."""
 
 
 class Batch(eqx.Module):

@@ -14,12 +14,19 @@ Arrays = dict[str, np.ndarray]
 
 
 def combine(chunks: list[Arrays]) -> Arrays:
-    """One value a member for an interval: extremes for minima and maxima, the mean of the rest."""
+    """One value a member for an interval: extremes for minima and maxima, the mean of the rest.
+
+    Only the steps at which a room was measured count; a room that never was is left out.
+    """
+    columns = {name: np.concatenate([chunk[name] for chunk in chunks]) for name in chunks[0]}
     combined = {}
-    for name in chunks[0]:
-        values = np.concatenate([chunk[name] for chunk in chunks])
-        reduce = {"_min": np.min, "_max": np.max}.get(name[-4:], np.mean)
-        combined[name] = reduce(values, axis=0)
+    for name, values in columns.items():
+        room, _, quantity = name.rpartition("/")
+        # The family has one clock, so that its members are measured at the same steps.
+        measured = columns.get(f"{room}/measured", np.ones_like(values))[:, 0] > 0
+        if quantity != "measured" and measured.any():
+            reduce = {"_min": np.min, "_max": np.max}.get(name[-4:], np.mean)
+            combined[name] = reduce(values[measured], axis=0)
     return combined
 
 

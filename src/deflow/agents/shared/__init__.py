@@ -4,7 +4,7 @@ Defaults are those of the FQL family's official code: 4x512 GELU, Adam at 3e-4, 
 targets averaged at 0.005.
 """
 
-from deflow.agents.shared.critical import Critical, Implicit
+from deflow.agents.shared.critical import Bootstrapped, Critical, Implicit
 from deflow.agents.shared.flowing import (
     Flowing,
     FlowPolicy,
@@ -15,6 +15,7 @@ from deflow.agents.shared.flowing import (
 from deflow.agents.shared.trained import Grads, Trained, following, gradient_of
 
 __all__ = [
+    "Bootstrapped",
     "Critical",
     "FlowPolicy",
     "Flowing",

@@ -8,22 +8,24 @@ from typing import Any, ClassVar
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.shared.trained import Grads, Trained, gradient_of
-from deflow.core.agent import Noise
+from deflow.core.agent import Noise, State
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
+from deflow.nn.learner import polyak
 from deflow.value.expectile import StateValue, expectile_loss
 from deflow.value.td import Aggregation, Critic, aggregate, td_loss, td_target
 
 
 class Critical(Trained):
-    """An agent with an ensemble of critics, learnt by temporal differences."""
+    """An agent with an ensemble of critics, and targets that follow them."""
 
     targets: ClassVar[Mapping[str, str]] = {"target_critic": "critic"}
+    """Which target network averages which learner."""
 
     discount: float = setting(0.99, above=0, below=1)
     """Discount of the return."""
-    target_aggregation: Aggregation = setting("mean")
-    """How the target takes one value out of the critics."""
+    tau: float = setting(0.005, above=0, at_most=1)
+    """Rate of the targets' averaging."""
     critic_layer_norm: bool = setting(True)
     """LayerNorm in the critics."""
 
@@ -36,6 +38,38 @@ class Critical(Trained):
             layer_norm=self.critic_layer_norm,
             key=key,
         )
+
+    def target_part(self, model: Any) -> Any:
+        """What of a network its target averages: all of it."""
+        return model
+
+    def averaged(self, state: State, grads: Grads, clock: Clock) -> dict[str, Any]:
+        """Targets of the learners that step. They average the parameters *before* the step, as
+        the official code does."""
+        return {
+            target: polyak(
+                getattr(state, target), self.target_part(getattr(state, name).model), self.tau
+            )
+            for target, name in self.targets.items()
+            if name in grads
+        }
+
+    def value(
+        self,
+        state: Any,
+        observations: Float[Array, "*batch obs"],
+        actions: Float[Array, "*batch act"],
+    ) -> Float[Array, " *batch"]:
+        """The critics' mean."""
+        q: Array = state.critic.model(observations, actions).mean(0)
+        return q
+
+
+class Bootstrapped(Critical):
+    """An agent whose critics' target asks its own policy for the next action."""
+
+    target_aggregation: Aggregation = setting("mean")
+    """How the target takes one value out of the critics."""
 
     @property
     def target_samples(self) -> tuple[int, ...]:
@@ -55,16 +89,6 @@ class Critical(Trained):
             batch.rewards, batch.masks, aggregate(next_q, self.target_aggregation), self.discount
         )
         return gradient_of(td_loss)(state.critic.model, batch.observations, batch.actions, target)
-
-    def value(
-        self,
-        state: Any,
-        observations: Float[Array, "*batch obs"],
-        actions: Float[Array, "*batch act"],
-    ) -> Float[Array, " *batch"]:
-        """The critics' mean."""
-        q: Array = state.critic.model(observations, actions).mean(0)
-        return q
 
 
 class Implicit(Critical):

@@ -10,7 +10,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from deflow.agents.shared.critical import Critical
+from deflow.agents.shared.critical import Bootstrapped
 from deflow.agents.shared.trained import Grads, Trained
 from deflow.behavior.flow import (
     FlowNoise,
@@ -43,7 +43,8 @@ class Flowing(Trained):
         self, state: Any, batch: Batch, noise: FlowNoise, clock: Clock
     ) -> tuple[Grads, Metrics]:
         """Behaviour cloning by flow matching: no value is involved."""
-        return {"flow": (found := self.flow_gradient(state, batch, noise))[0]}, found[1]
+        flow, metrics = self.flow_gradient(state, batch, noise)
+        return {"flow": flow}, metrics
 
     def flow_gradient(
         self, state: Any, batch: Batch, noise: FlowNoise, weights: Array | float = 1.0
@@ -128,7 +129,7 @@ class JointNoise(NamedTuple):
     critic: Noise = ()
 
 
-class FlowPolicy(Flowing, Critical):
+class FlowPolicy(Flowing, Bootstrapped):
     """A flow for the behaviour and critics, in one update: FQL, DeFlow, FAWAC, FBRAC."""
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:

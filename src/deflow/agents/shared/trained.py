@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import optax
@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from deflow.core.agent import Agent, Noise, Phase, State, Update
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
-from deflow.nn.learner import Learner, descend, polyak, squared_norm
+from deflow.nn.learner import Learner, descend, squared_norm
 
 Grads = Mapping[str, Any]
 """Gradients by the name of the learner that they belong to."""
@@ -28,9 +28,6 @@ def gradient_of(loss: Callable[..., Any]) -> Callable[..., tuple[Any, Metrics]]:
 class Trained(Agent):
     """An agent whose update is: gradients for some learners, a step of each, targets averaged."""
 
-    targets: ClassVar[Mapping[str, str]] = {}
-    """Which target network averages which learner."""
-
     learning_rate: float = setting(3e-4, above=0)
     """Adam's rate, for every network."""
     batch_size: int = setting(256, at_least=1)
@@ -41,8 +38,6 @@ class Trained(Agent):
     """Widths of the actors' hidden layers, where they differ."""
     actor_layer_norm: bool = setting(False)
     """LayerNorm in the actors."""
-    tau: float = setting(0.005, above=0, at_most=1)
-    """Rate of the targets' averaging."""
 
     @property
     def adam(self) -> optax.GradientTransformation:
@@ -78,10 +73,6 @@ class Trained(Agent):
         """A phase that follows `gradients(agent, state, batch, noise, clock)`."""
         return Phase(name, steps, self.batch_size, draw, following(gradients, steps), **options)
 
-    def target_part(self, model: Any) -> Any:
-        """What of a network its target averages: all of it."""
-        return model
-
     def stepped(
         self, state: State, grads: Grads, clock: Clock, done: float | Float[Array, ""] = 0.0
     ) -> State:
@@ -91,15 +82,8 @@ class Trained(Agent):
         return dataclasses.replace(descend(state, grads, rule), **targets)
 
     def averaged(self, state: State, grads: Grads, clock: Clock) -> dict[str, Any]:
-        """Targets of the learners that step. They average the parameters *before* the step, as
-        the official code does."""
-        return {
-            target: polyak(
-                getattr(state, target), self.target_part(getattr(state, name).model), self.tau
-            )
-            for target, name in self.targets.items()
-            if name in grads
-        }
+        """Parts of the state that follow learners which step now: none."""
+        return {}
 
 
 def following(gradients: Callable[..., tuple[Grads, Metrics]], steps: int) -> Update:
