@@ -95,8 +95,7 @@ def deflow(config: Config) -> DeFlow:
     return DeFlow(
         **common(config),
         delta=config["target_divergence"],
-        fixed_alpha=config["alpha"],
-        multiplier="lagrangian" if lagrangian else "fixed",
+        fixed_alpha=0.0 if lagrangian else config["alpha"],
         legacy_alpha_squared=not lagrangian,
         target_aggregation=config["q_agg"],
         normalize_q=config["normalize_q_loss"],

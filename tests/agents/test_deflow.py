@@ -16,6 +16,7 @@ from deflow.core.errors import DeFlowError
 from deflow.core.types import Batch, Clock, Spec
 from deflow.extraction.refinement import refine
 from deflow.nn.learner import polyak
+from deflow.training.family import Family, members_of
 
 SPEC = Spec(observation_dim=4, action_dim=3, reward_range=(-1.0, 0.0), total_steps=10)
 SMALL: dict[str, Any] = {"hidden": (8, 8), "batch_size": 16, "integration_steps": 4}
@@ -97,13 +98,21 @@ def test_a_learnt_alpha_begins_at_its_setting_and_moves(state, batch, bases):
 
 @pytest.mark.parametrize(("squared", "weight"), [(False, 0.3), (True, 0.09)])
 def test_a_fixed_alpha_stays_and_is_squared_only_when_asked(state, batch, bases, squared, weight):
-    fixed = agent(multiplier="fixed", fixed_alpha=0.3, legacy_alpha_squared=squared)
+    fixed = agent(fixed_alpha=0.3, legacy_alpha_squared=squared)
     new, metrics = moved(fixed, state, batch, bases)
     assert float(metrics["actor/alpha"]) == pytest.approx(weight)
     expected = metrics["actor/q_loss"] + weight * metrics["actor/squared_residual"]
     assert float(metrics["actor/loss"]) == pytest.approx(float(expected), rel=1e-5)
-    assert "actor/alpha_loss" not in metrics
-    assert same(new.log_alpha, state.log_alpha)
+    assert metrics["actor/alpha_loss"] == 0
+    assert same(new.log_alpha.model, state.log_alpha.model)
+
+
+def test_fixed_and_learnt_multipliers_train_in_one_family():
+    family = Family.build(agent(), members_of((0,), {"fixed_alpha": (0.0, 0.3)}))
+    assert [float(a) for a in family.agents.fixed_alpha] == pytest.approx([0.0, 0.3])
+    states = family.init(SPEC)
+    alphas = jax.vmap(type(agent()).alpha)(family.agents, states)
+    np.testing.assert_allclose(alphas, [np.e, 0.3], rtol=1e-6)
 
 
 def test_the_linear_form_scales_the_multipliers_loss(state, batch, bases):
@@ -281,7 +290,6 @@ def test_cached_draws_reach_every_proposal():
         ("prior_steps", -1),
         ("hidden", (16, 0)),
         ("actor_hidden", (0,)),
-        ("multiplier", "lagrange"),
         ("multiplier_form", "exp"),
         ("penalty", "clipped"),
         ("target_aggregation", "median"),

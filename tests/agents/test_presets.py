@@ -209,7 +209,7 @@ def test_the_name_that_published_settings_go_by(task: str, env: str):
         ({"batch_size": 2.5}, "batch_size of deflow takes a whole number"),
         ({"normalize_q": 1}, "normalize_q of deflow takes true or false"),
         ({"hidden": 256}, "hidden of deflow takes a list"),
-        ({"multiplier": 3}, "multiplier of deflow takes a word"),
+        ({"penalty": 3}, "penalty of deflow takes a word"),
     ],
 )
 def test_a_setting_of_another_type_is_refused(settings: dict[str, Any], said: str):

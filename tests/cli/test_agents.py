@@ -54,7 +54,7 @@ def test_ranges_and_choices_are_said_in_words():
     assert found["delta"]["range"] == "above 0"
     assert found["discount"]["range"] == "above 0 and below 1"
     assert found["batch_size"]["range"] == "at least 1"
-    assert found["multiplier"]["range"] == "lagrangian or fixed"
+    assert found["penalty"]["range"] == "raw or applied"
     assert found["freeze_prior"]["range"] == "True or False"
     assert found["delta"]["sweep"]
     assert not found["hidden"]["sweep"]

@@ -7,7 +7,7 @@ text says otherwise, a setting names the difference.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -68,12 +68,10 @@ class DeFlow(FlowPolicy):
     """Trust region: the squared residual allowed, per action dimension (Table 6)."""
     log_alpha_init: float = setting(1.0, at_least=-20, at_most=20)
     """Where the multiplier's logarithm starts."""
-    fixed_alpha: float = setting(1.0, at_least=0)
-    """Weight of the squared residual where `multiplier` is `fixed`."""
-    multiplier: Literal["lagrangian", "fixed"] = setting("lagrangian")
-    """`lagrangian` learns alpha; `fixed` keeps it (Table 5)."""
+    fixed_alpha: float = setting(0.0, at_least=0)
+    """Keep the multiplier at this value (Table 5); 0 learns it. A family may hold both."""
     legacy_alpha_squared: bool = setting(False)
-    """With `fixed`: weigh by alpha squared, as the official code does by accident."""
+    """With `fixed_alpha`: weigh by its square, as the official code does by accident."""
     freeze_prior: bool = setting(False)
     """Leave the base flow untouched: no flow-matching loss is computed."""
     normalize_q: bool = setting(True)
@@ -164,19 +162,21 @@ class DeFlow(FlowPolicy):
             sees=self.residual_sees,
         )
         grads = {"critic": critic, "refinement": refinement}
-        metrics = {**critic_metrics, **metrics, "actor/delta": jnp.asarray(self.delta)}
-        if self.multiplier == "lagrangian":
-            squared = metrics["actor/squared_residual"]
-            metrics["actor/alpha_loss"], grads["log_alpha"] = jax.value_and_grad(multiplier_loss)(
-                state.log_alpha.model, squared, self.delta, self.multiplier_form
-            )
-        return grads, metrics
+        alpha_loss, grads["log_alpha"] = jax.value_and_grad(self.alpha_loss)(
+            state.log_alpha.model, metrics["actor/squared_residual"]
+        )
+        found = {"actor/alpha_loss": alpha_loss, "actor/delta": jnp.asarray(self.delta)}
+        return grads, {**critic_metrics, **metrics, **found}
 
     def alpha(self, state: DeFlowState) -> Float[Array, ""]:
         """Weight of the squared residual."""
-        if self.multiplier == "lagrangian":
-            return jnp.exp(state.log_alpha.model)
-        return jnp.asarray(self.fixed_alpha**2 if self.legacy_alpha_squared else self.fixed_alpha)
+        kept = self.fixed_alpha**2 if self.legacy_alpha_squared else self.fixed_alpha
+        return jnp.where(self.fixed_alpha > 0, kept, jnp.exp(state.log_alpha.model))
+
+    def alpha_loss(self, log_alpha: Array, squared: Array) -> Float[Array, ""]:
+        """The multiplier's loss: none where it is kept, so that nothing moves it."""
+        loss = multiplier_loss(log_alpha, squared, self.delta, self.multiplier_form)
+        return jnp.where(self.fixed_alpha > 0, 0.0, loss)
 
     # Acting ----------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ class Compare(Running):
       deflow compare cube-single-play-singletask-task1-v0 --agents fql deflow floq --steps 50000
         --budget-steps floq=20000 --hidden 256 256 256 --schedule deflow=flow-first
       deflow compare cube-double-play-singletask-task2-v0 --agents deflow fixed=deflow
-        --set fixed.multiplier=fixed fixed.fixed_alpha=10
+        --set fixed.fixed_alpha=10
     """
 
     agents: tuple[str, ...]

@@ -66,7 +66,7 @@ def record(name: str, folder: RunFolder) -> dict[str, Any]:
         "settings": config.to_json()["agent"],
         "gflop_per_step": mean_gflop(costs),
         "phases": costs,
-        "machine": folder.read_json("provenance.json")["machine"],
+        "provenance": folder.read_json("provenance.json"),
     }
 
 

@@ -1,0 +1,179 @@
+"""How success depends on the settings: `python benchmarks/robustness.py delta alpha best-of df`.
+
+On cube-single task 1 (300 generated episodes, 3x256, rate 1e-3), each study by its name: the trust
+region `delta` from a tenth to ten times the preset; fixed multipliers (Table 5) against the learnt
+one; the best of 1, 4, 16 and 64 actions of the policy and of the base flow; Decision Flow over rho
+and its number of steps T. DeFlow is trained flow-first. What is trained is kept, what was stopped
+goes on. Writes `benchmarks/results/<study>.json` and `docs/images/<study>.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from deflow.agents.decision_flow import DFDir, DFDiv
+from deflow.agents.deflow import DeFlow
+from deflow.core.agent import Agent
+from deflow.data.generate import generate
+from deflow.experiments.report import mean_over
+from deflow.experiments.sweep import sweep
+from deflow.training.config import TrainConfig
+from deflow.training.judge import judge
+from deflow.training.run_folder import RunFolder
+from schedules import TASK
+
+Document = dict[str, Any]
+SEEDS = (0, 1, 2)
+SIZES: dict[str, Any] = {"hidden": (256, 256, 256), "learning_rate": 1e-3}
+DELTAS = (0.0001, 0.0003, 0.001, 0.003, 0.01)
+ALPHAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
+"""Table 5's five, and 0, which learns the multiplier."""
+BEST_OF = (1, 4, 16, 64)
+RHOS = (0.01, 0.1, 1.0)
+STEPS = (5, 10)
+"""T of Decision Flow."""
+
+
+def run(agent: Agent, out: Path, options: argparse.Namespace, **choice: Any) -> Document:
+    """One family, trained or found, and what it comes to."""
+    shared: dict[str, Any] = {
+        "task": TASK,
+        "agent": agent,
+        "seeds": SEEDS,
+        "eval_every": 2000,
+        "checkpoint_every": 2000,
+        "share_flow": True,
+        "run_dir": out / agent.name,
+        "data_dir": options.data_dir,
+    }
+    return sweep(TrainConfig(**{**shared, **choice}), out)
+
+
+def delta(options: argparse.Namespace) -> Document:
+    """Fifteen runs in one family, on one flow."""
+    agent = DeFlow(**SIZES, prior_steps=25_000)
+    over = {"delta": DELTAS}
+    return run(agent, options.runs / "delta", options, over=over, steps=6000, schedule="flow-first")
+
+
+def alpha(options: argparse.Namespace) -> Document:
+    """Eighteen runs in one family, three of which learn the multiplier."""
+    agent = DeFlow(**SIZES, prior_steps=25_000, delta=0.003)
+    over = {"fixed_alpha": ALPHAS}
+    return run(agent, options.runs / "alpha", options, over=over, steps=6000, schedule="flow-first")
+
+
+def best_of(options: argparse.Namespace) -> Document:
+    """The studies' runs at their own delta, evaluated with more and more candidates."""
+    agent = DeFlow(**SIZES, prior_steps=25_000, delta=0.003)
+    out = options.runs / "best_of"
+    document = run(agent, out, options, over={}, steps=6000, schedule="flow-first")
+    folder, kept = RunFolder.open(out / agent.name), out / "evaluations.json"
+    points = json.loads(kept.read_text()) if kept.exists() else []
+    for policy in ("policy", "prior"):
+        for count in BEST_OF:
+            settings = {"policy": policy, "best_of": count}
+            if not any(point["settings"] == settings for point in points):
+                members = judge(folder, episodes=100, policy=policy, best_of=count).json()
+                found = members["members"]
+                points.append(
+                    {"settings": settings, "success": mean_over(found, "success"), "members": found}
+                )
+                kept.write_text(json.dumps(points))
+    return {**document, "points": points}
+
+
+def df(options: argparse.Namespace) -> Document:
+    """Both forms, one seed, three values of rho in a family, and T of 5 and 10."""
+    points = []
+    for cls in (DFDir, DFDiv):
+        for steps in STEPS:
+            agent = cls(**SIZES, integration_steps=steps, behavior_steps=25_000, value_steps=10_000)
+            out = options.runs / "df" / f"{agent.name}-{steps}"
+            choice: dict[str, Any] = {"over": {"rho": RHOS}, "steps": 4000, "eval_every": 1000}
+            document = run(agent, out, options, seeds=(0,), **choice)
+            for point in document["points"]:
+                point["settings"] = {"agent": agent.name, "T": steps, **point["settings"]}
+            points += document["points"]
+    return {**document, "points": points}
+
+
+def draw(axes: Axes, points: Sequence[Document], name: str, label: str) -> None:
+    """Success over one setting: means, deviations, and the seeds as dots."""
+    x = range(len(points))
+    mean = [100 * point["success"]["mean"] for point in points]
+    deviation = [100 * point["success"]["std"] for point in points]
+    bars = axes.errorbar(x, mean, deviation, marker="o", capsize=3, label=label)
+    for at, point in zip(x, points, strict=True):
+        seeds = [100 * member["success"] for member in point["members"]]
+        color = bars.lines[0].get_color()
+        axes.plot([at] * len(seeds), seeds, ".", color=color, alpha=0.4)
+    values = [point["settings"][name] for point in points]
+    ticks = ["learnt" if name == "fixed_alpha" and v == 0 else f"{v:g}" for v in values]
+    axes.set_xticks(list(x), ticks)
+
+
+def picture(study: str, document: Document, path: Path) -> None:
+    """A line for each group of points over the setting that the study is about."""
+    name = {"delta": "delta", "alpha": "fixed_alpha", "best-of": "best_of", "df": "rho"}[study]
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    groups: dict[str, list[Document]] = {}
+    for point in document["points"]:
+        others = {k: v for k, v in point["settings"].items() if k != name}
+        label = ", ".join(str(v) if k != "T" else f"T = {v}" for k, v in others.items())
+        groups.setdefault({"prior": "base flow"}.get(label, label), []).append(point)
+    for label, points in groups.items():
+        draw(axes, points, name, label)
+    axes.set_xlabel({"fixed_alpha": "multiplier", "best_of": "best of"}.get(name, name))
+    axes.set_ylabel("success (%)")
+    axes.set_ylim(-3, 103)
+    axes.grid(alpha=0.3)
+    if len(groups) > 1:
+        axes.legend()
+    axes.set_title("cube-single task 1, 300 episodes, 3x256")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+
+
+STUDIES: dict[str, Callable[[argparse.Namespace], Document]] = {
+    "delta": delta,
+    "alpha": alpha,
+    "best-of": best_of,
+    "df": df,
+}
+
+
+def main() -> None:
+    """The named studies, one after another."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("studies", nargs="*", metavar="STUDY", default=list(STUDIES))
+    parser.add_argument("--runs", type=Path, default=Path("runs/robustness"))
+    parser.add_argument("--data-dir", type=Path, default=Path("runs/schedules/data"))
+    parser.add_argument("--results", type=Path, default=Path("benchmarks/results"))
+    parser.add_argument("--images", type=Path, default=Path("docs/images"))
+    options = parser.parse_args()
+    generate("cube-single-play-v0", episodes=300, workers=2, data_dir=options.data_dir)
+    for study in options.studies:
+        document = STUDIES[study](options)
+        document["command"] = shlex.join(["python", *sys.argv])
+        for local in ("run_dir", "figure"):
+            document.pop(local, None)
+        name = study.replace("-", "_")
+        (options.results / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        picture(study, document, options.images / f"{name}.png")
+        for point in document["points"]:
+            print(study, point["settings"], point["success"], flush=True)
+
+
+if __name__ == "__main__":
+    main()
