@@ -191,7 +191,7 @@ def test_other_data_are_refused(compared: Path, comparing: Compare, tmp_path: Pa
         (("bc", "bc"), [], "each agent once"),
         (("bc", "a/b=fql"), [], "letters"),
         (("bc", "fql"), ["--set", "iql.tau=0.1"], "--set speaks of 'iql'.*bc"),
-        (("bc", "fql"), ["--set", "bc.tua=0.1"], "no setting 'tua'.*tau"),
+        (("bc", "fql"), ["--set", "fql.tua=0.1"], "no setting 'tua'.*tau"),
         (("bc", "fql"), ["--set", "bc.batch_size=many"], "bc.batch_size.*'many'"),
         (("bc", "fql"), ["--set", "fql.normalize_q=perhaps"], "true or false"),
         (("bc", "fql"), ["--set", "fql.tau=7"], "tau must be"),

@@ -22,13 +22,13 @@ from deflow.training.trainer import Trainer
 
 TINY = (
     f"--env {toy.ENV} --steps 10 --chunk 10 --log-every 10 --checkpoint-every 10 --eval-every 10 "
-    "--eval-episodes 2 --workers 1 --hidden 16 16 --set bc.batch_size=16 --agent bc"
+    "--eval-episodes 2 --workers 1 --hidden 16 16 --set rebrac.batch_size=16 --agent rebrac"
 ).split()
 
 
 @pytest.fixture(scope="module")
 def sweeping(file: Path) -> Callable[..., None]:
-    """`deflow sweep toy --agent bc` at its smallest, with further words."""
+    """`deflow sweep toy --agent rebrac` at its smallest, with further words."""
 
     def call(out: Path, *words: object) -> None:
         line = ["sweep", "toy", "--data", file, "--out", out, *TINY, *words]
@@ -51,8 +51,8 @@ def test_a_sweep_is_one_family_summed_up_over_seeds(
     assert [list(p["settings"].values()) for p in document["points"]] == [
         [rate, tau] for rate in (0.0001, 0.01) for tau in (0.1, 0.5, 1.0)
     ]
-    lines = RunFolder(tmp_path / "out" / "bc").read_lines(
-        tmp_path / "out" / "bc" / "evaluations.jsonl"
+    lines = RunFolder(tmp_path / "out" / "rebrac").read_lines(
+        tmp_path / "out" / "rebrac" / "evaluations.jsonl"
     )
     for point in document["points"]:
         rate, tau = point["settings"].values()
