@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,8 +18,14 @@ from deflow.core.errors import DeFlowError
 PAGE = Path(__file__).parent.parent / "docs" / "new_agent.md"
 
 
+def example() -> str:
+    """The page's module."""
+    code: str = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
+    return code
+
+
 def test_the_example_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    code = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)[0]
+    code = example()
     assert len(code.splitlines()) < 60
     (tmp_path / "better_half.py").write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
@@ -34,7 +42,18 @@ def test_the_example_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_agent_that_cannot_be_imported_is_named():
-    with pytest.raises(DeFlowError, match="no_such_module:Agent cannot be imported"):
+    with pytest.raises(DeFlowError, match="no agent 'no_such_module:Agent'"):
         agent_class("no_such_module:Agent")
     with pytest.raises(DeFlowError, match=r"no class of deflow\.Agent"):
         agent_class("pathlib:Path")
+
+
+def test_a_shell_finds_an_agent_in_its_own_folder(tmp_path: Path):
+    """A command does not search the current folder by itself."""
+    (tmp_path / "better_half.py").write_text(example())
+    deflow_command = str(Path(sys.executable).parent / "deflow")
+    line = [deflow_command, "agents", "better_half:BetterHalf", "--json"]
+    shown = subprocess.run(line, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    margin = next(s for s in json.loads(shown)["settings"] if s["name"] == "margin")
+    assert margin["sweep"]
+    assert margin["meaning"]

@@ -75,7 +75,7 @@ def test_a_saved_configuration_is_where_a_run_begins(tmp_path: Path):
     file.write_text(json.dumps(before.to_json()))
     found = Train.parse(["--config", str(file)])
     assert (found.task, found.steps, found.seeds, found.agent.delta) == ("mine", 7, (4, 5), 0.7)
-    assert found.over == ("tau=0.1,0.2",)
+    assert found.over == (("tau=0.1,0.2",),)
     changed = Train.parse(["--config", str(file), "--steps", "9", "--agent.tau", "0.3"])
     assert (changed.steps, changed.agent.tau, changed.agent.delta) == (9, 0.3, 0.7)
 
@@ -91,7 +91,7 @@ def test_a_saved_configuration_is_where_a_run_begins(tmp_path: Path):
         ("zzz", "`deflow --help` lists them"),
         ("train cube-singel-play-singletask-task1-v0", "cube-single-play-singletask-task1-v0"),
         (f"train {PUZZLE} --agent deflwo", "no agent 'deflwo'; did you mean deflow?"),
-        (f"train {PUZZLE} --over delta=a", "--over takes name=value,value"),
+        (f"train {PUZZLE} --over delta=a", "--over delta takes numbers"),
         (f"train {PUZZLE} --over delta", "--over takes name=value,value"),
         (f"train {PUZZLE} --over hidden=1,2", "hidden cannot vary"),
         (f"train {PUZZLE} --agent.delta 0", "delta must be above 0"),
@@ -127,7 +127,7 @@ def test_a_mistake_is_one_sentence_and_status_two(
         (f"train {PUZZLE} --scheduel joint", "--schedule"),
         (f"train {PUZZLE} --schedule flow_first", "flow-first"),
         (f"train {PUZZLE} --steps many", "--steps"),
-        (f"train {PUZZLE} --agent.multiplier lagrange", "lagrangian"),
+        (f"train {PUZZLE} --agent.multiplier_form exponential", "linear"),
         ("train", "STR"),
         ("evaluate", "PATH"),
     ],

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
 import json
 from importlib import resources
 from numbers import Integral, Real
@@ -24,6 +23,7 @@ from deflow.agents.iql import IQL
 from deflow.agents.rebrac import ReBRAC
 from deflow.agents.srpo import SRPO
 from deflow.core.agent import Agent
+from deflow.core.entry import imported
 from deflow.core.errors import DeFlowError
 
 SYSTEMS: tuple[type[Agent], ...] = (
@@ -44,6 +44,10 @@ SYSTEMS: tuple[type[Agent], ...] = (
     DFDiv,
 )
 AGENTS = {agent.name: agent for agent in SYSTEMS}
+
+
+OWN = dict.fromkeys(("behavior", "value", "extraction"), "your own") | {"paper": "", "derived": ""}
+"""What is known of an agent that is not one of the systems."""
 
 
 def systems() -> dict[str, dict[str, str]]:
@@ -74,14 +78,7 @@ def agent_class(name: str) -> type[Agent]:
 
 
 def _own_class(name: str) -> type[Agent]:
-    module, _, attribute = name.partition(":")
-    try:
-        found = getattr(importlib.import_module(module), attribute)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DeFlowError(
-            f"The agent {name} cannot be imported ({error}); name it module:Class, with the module "
-            "on Python's path."
-        ) from error
+    found = imported(name, "an agent")
     if not (isinstance(found, type) and issubclass(found, Agent)):
         raise DeFlowError(f"{name} is no class of deflow.Agent; derive one from it.")
     return found

@@ -31,15 +31,16 @@ class Agents:
       deflow agents
       deflow agents deflow
       deflow agents iql --json
+      deflow agents my_module:MyAgent
     """
 
     name: Positional[str | None] = None
-    """One of the systems."""
+    """One of the systems, or your own as module:Class."""
     json: bool = False
     """Print one JSON document instead of a table."""
 
     def run(self) -> int:
-        from deflow.agents.registry import AGENTS, agent_class, systems
+        from deflow.agents.registry import AGENTS, OWN, agent_class, systems
 
         about = systems()
         if self.name is None:
@@ -47,7 +48,8 @@ class Agents:
             table = _systems_table(found)
         else:
             cls = agent_class(self.name)
-            found = {"name": self.name, **about[self.name], "schedules": list(cls.schedules)}
+            made_of = about.get(self.name, OWN)
+            found = {"name": self.name, **made_of, "schedules": list(cls.schedules)}
             found["settings"] = settings_of_class(cls)
             table = _settings_table(found)
         if self.json:
@@ -119,7 +121,8 @@ def _systems_table(systems: list[dict[str, str]]) -> Table:
 
 def _settings_table(system: dict[str, Any]) -> Table:
     parts = ", ".join(f"{part}: {system[part]}" for part in ("behavior", "value", "extraction"))
-    notes = [f"{system['name']} ({system['paper']})", parts]
+    paper = f" ({system['paper']})" if system["paper"] else ""
+    notes = [f"{system['name']}{paper}", parts]
     notes += [f"schedules: {', '.join(system['schedules'])}"]
     notes += [f"derived: {system['derived']}"] if system["derived"] else []
     table = Table(title=escape("\n".join(notes)))

@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
 
+from deflow.cli.options import TrainingOptions
 from deflow.core.errors import DeFlowError
 
 if TYPE_CHECKING:
@@ -22,45 +23,17 @@ Words = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]
 
 
 @dataclass(kw_only=True)
-class Running:
-    """What the runs of one call have in common."""
+class Running(TrainingOptions):
+    """One task, several families: what the runs of one call have in common."""
 
     task: tyro.conf.Positional[str]
     """OGBench's task name; with --data, any name."""
-    seeds: tuple[int, ...] = (0,)
-    """One run for each, all of an agent's in one program."""
-    steps: int = 1_000_000
-    """Gradient steps (of each phase, where a schedule has several)."""
     hidden: tuple[int, ...] = ()
     """Widths of the hidden layers (default: the agent's own)."""
     settings: Annotated[Words, tyro.conf.arg(name="set")] = ()
     """Settings of an agent, each as agent.setting=value; several numbers as 256,256."""
-    preset: Literal["paper", "none"] = "paper"
-    """Begin from the published settings of the task's environment, or from plain defaults."""
-    data: Path | None = None
-    """Your own data: an npz file with observations, actions, rewards, terminals, ..."""
-    env: str | None = None
-    """Your own environment, as module:make."""
-    eval_every: int = 100_000
-    """Steps between evaluations; the last step is always evaluated."""
-    eval_episodes: int = 50
-    """Episodes of one evaluation."""
-    eval_seed: int = 0
-    """Seed of the evaluation's environments and noise."""
-    log_every: int = 1000
-    """Steps between lines of metrics."""
-    checkpoint_every: int = 100_000
-    """Steps between checkpoints, from which a stopped run goes on."""
-    chunk: int = 100
-    """Steps in one compiled scan."""
     out: Path | None = None
     """The folder of it all; what is trained in it already is kept."""
-    data_dir: Path | None = None
-    """Where datasets are (default: $DEFLOW_DATA_DIR, else the user's cache)."""
-    workers: int = 0
-    """Processes that step environments (0: one for each core)."""
-    json: bool = False
-    """Print the result as JSON."""
 
     def made(self, label: str, name: str) -> Agent:
         """The named agent with its preset, --hidden, and what --set says of `label`."""
@@ -134,6 +107,12 @@ def numbers(text: str, what: str) -> tuple[float, ...]:
         return tuple(map(float, text.split(",")))
     except ValueError as error:
         raise DeFlowError(f"{what} takes numbers, as value,value,..., not {text!r}.") from error
+
+
+def grid(over: Words) -> dict[str, tuple[float, ...]]:
+    """The words of --over, `delta=0.001,0.003`, as settings and their values."""
+    form = "name=value,value,..."
+    return {name: numbers(values, f"--over {name}") for name, values in pairs(over, "--over", form)}
 
 
 def _like(default: Any, text: str, place: str) -> Any:

@@ -6,7 +6,7 @@ import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from deflow.cli.running import Running, Words, numbers, pairs
+from deflow.cli.running import Running, Words, grid
 from deflow.core.errors import DeFlowError
 
 
@@ -35,10 +35,7 @@ class Sweep(Running):
     def run(self) -> int:
         from deflow.experiments.sweep import print_sweep, sweep
 
-        over = {
-            name: numbers(values, f"--over {name}")
-            for name, values in pairs(self.over, "--over", "name=value,value,...")
-        }
+        over = grid(self.over)
         if not over:
             raise DeFlowError("Name what to sweep: --over setting=value,value,...")
         self.check_owners([self.agent])

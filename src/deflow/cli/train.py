@@ -8,15 +8,17 @@ import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import tyro
 
+from deflow.cli.options import TrainingOptions
+from deflow.cli.running import Words, grid
 from deflow.core.errors import DeFlowError
 
 
-@dataclass
-class Train:
+@dataclass(kw_only=True)
+class Train(TrainingOptions):
     """Train a family of runs on a task: one program for all its seeds and swept settings.
 
     Examples:
@@ -31,50 +33,23 @@ class Train:
     task: tyro.conf.Positional[str]
     """OGBench's task name, such as cube-double-play-singletask-task2-v0; with --data, any name."""
     agent: Any = None
-    seeds: tuple[int, ...] = (0,)
-    """One run for each."""
     steps: int = 1_000_000
     """Gradient steps (of each phase, under flow-first); as published, unless given."""
     schedule: str = ""
     """The order of training (default: as published). DeFlow has joint, as published, and
     flow-first, which trains the flow, caches its proposals, then the rest."""
-    over: tuple[str, ...] = ()
+    over: Words = ()
     """Settings to sweep in the same family, each as name=value,value,..."""
     share_flow: bool = False
     """flow-first: one flow for all members (published deviations use a flow for each seed)."""
     flow_from: str | None = None
     """flow-first: take the flow of this finished run on the same data."""
-    data: Path | None = None
-    """Your own data: an npz file with observations, actions, rewards, terminals, ..."""
-    env: str | None = None
-    """Your own environment, as module:make."""
-    eval_every: int = 100_000
-    """Steps between evaluations; the last step is always evaluated."""
-    eval_episodes: int = 50
-    """Episodes of one evaluation; 0 for none."""
-    eval_seed: int = 0
-    """Seed of the evaluation's environments and noise."""
-    log_every: int = 1000
-    """Steps between lines of metrics."""
-    checkpoint_every: int = 100_000
-    """Steps between checkpoints; the end of a phase always leaves one."""
     keep_checkpoints: int = 2
     """How many checkpoints are kept."""
-    chunk: int = 100
-    """Steps in one compiled scan; the screen moves once a chunk."""
     run_dir: Path | None = None
     """Where the run is kept (default: runs/ and a name with the date)."""
-    data_dir: Path | None = None
-    """Where datasets are (default: $DEFLOW_DATA_DIR, else the user's cache)."""
-    workers: int = 0
-    """Processes that step environments (0: one for each core)."""
-    preset: Literal["paper", "none"] = "paper"
-    """Begin from what is published for the task's environment, settings and steps, or from plain
-    defaults."""
     config: Path | None = None
     """A config.json of another run to begin from; options given beside it win."""
-    json: bool = False
-    """Print the result as JSON."""
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Train:
@@ -109,6 +84,7 @@ class Train:
             ],
             bases=(cls,),
             namespace={"__doc__": cls.__doc__},
+            kw_only=True,
         )
         about = inspect.cleandoc(cls.__doc__ or "")
         default = _from_document(typed, document, agent) if document else None
@@ -125,9 +101,7 @@ class Train:
         from deflow.training.train import train
 
         shared = {f.name for f in dataclasses.fields(TrainConfig)} - {"over"}
-        config = TrainConfig(
-            **{name: getattr(self, name) for name in shared}, over=_grid(self.over)
-        )
+        config = TrainConfig(**{name: getattr(self, name) for name in shared}, over=grid(self.over))
         config.validate()
         if self.preset == "paper" and not (self.config or self.data):
             self._say_where_nothing_is_published()
@@ -185,22 +159,7 @@ def _from_document(typed: type, document: dict[str, Any], agent: Any) -> Any:
     known = {f.name for f in dataclasses.fields(typed)}
     values = {k: v for k, v in document.items() if k in known and k != "run_dir"}
     values["seeds"] = tuple(values["seeds"])
-    values["over"] = tuple(
-        f"{name}={','.join(map(str, grid))}" for name, grid in values.get("over", {}).items()
-    )
+    swept = values.get("over", {}).items()
+    values["over"] = (tuple(f"{name}={','.join(map(str, found))}" for name, found in swept),)
     values["data_dir"] = Path(values["data_dir"]) if values.get("data_dir") else None
     return typed(**{**values, "agent": agent})
-
-
-def _grid(over: Sequence[str]) -> dict[str, tuple[float, ...]]:
-    """`delta=0.001,0.003` as a setting and its values."""
-    grid = {}
-    for text in over:
-        name, _, values = text.partition("=")
-        try:
-            grid[name] = tuple(float(value) for value in values.split(","))
-        except ValueError as error:
-            raise DeFlowError(
-                f"--over takes name=value,value,... with numbers, but it is {text!r}."
-            ) from error
-    return grid

@@ -12,6 +12,7 @@ from pathlib import Path
 from rich.progress import Progress, TaskID
 
 from deflow.core.errors import DeFlowError
+from deflow.core.files import write_json
 from deflow.core.progress import console, progress_bar
 from deflow.data.folder import ensure_writable
 from deflow.data.provenance import (
@@ -19,7 +20,6 @@ from deflow.data.provenance import (
     provenance_file,
     read_json,
     validation_file,
-    write_json,
 )
 
 OFFICIAL = "https://rail.eecs.berkeley.edu/datasets/ogbench"

@@ -16,6 +16,7 @@ import numpy as np
 from rich.progress import Progress
 
 from deflow.core.errors import DeFlowError
+from deflow.core.files import write_json
 from deflow.core.progress import console, progress_bar
 from deflow.data.folder import ensure_writable
 from deflow.data.npz import join_npz
@@ -25,7 +26,6 @@ from deflow.data.provenance import (
     provenance_file,
     read_json,
     validation_file,
-    write_json,
 )
 from deflow.data.recipes import Recipe, recipe_for
 from deflow.data.workers import episode_file, play_all

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from deflow.core.errors import DeFlowError
+from deflow.core.files import written_whole
 
 Array = np.ndarray[Any, Any]
 
@@ -69,10 +70,8 @@ def _read_member(path: Path, archive: Any, key: str) -> Array:
 
 def write_npz(path: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays uncompressed, all or nothing."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
+    with written_whole(path) as temporary, temporary.open("wb") as file:
         cast(Any, np.savez)(file, **arrays)
-    os.replace(temporary, path)
 
 
 def join_npz(path: Path, parts: Sequence[Path]) -> Iterator[tuple[int, int]]:

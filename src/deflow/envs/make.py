@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import difflib
-import importlib
 import inspect
-import os
-import sys
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from deflow.core.entry import imported
 from deflow.core.errors import DeFlowError
 
 if TYPE_CHECKING:
@@ -102,20 +100,7 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
 def _from_entry(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     import gymnasium
 
-    module_name, _, path = spec.entry.partition(":")
-    if not module_name or not path:
-        raise DeFlowError(f"'{spec.entry}' is not an entry; write it as module:make.")
-    if os.getcwd() not in sys.path:
-        sys.path.append(os.getcwd())
-    try:
-        maker: Any = importlib.import_module(module_name)
-        for attribute in path.split("."):
-            maker = getattr(maker, attribute)
-    except (ImportError, AttributeError) as error:
-        raise DeFlowError(
-            f"The environment entry '{spec.entry}' was not found ({_last(error)}); it is "
-            "looked for among the installed packages and in the current folder."
-        ) from error
+    maker = imported(spec.entry, "an environment")
     if not callable(maker):
         raise DeFlowError(
             f"The environment entry '{spec.entry}' is a {type(maker).__name__}, not a callable; "

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from deflow.core.errors import DeFlowError
+from deflow.core.files import written_whole
 
 
 def check_video(path: str | Path) -> None:
@@ -31,7 +30,7 @@ def check_video(path: str | Path) -> None:
 def save_video(frames: NDArray[np.uint8], path: str | Path, fps: float = 20) -> None:
     """Write frames [T, height, width, 3] as .gif or .mp4, `fps` of them to the second."""
     check_video(path)
-    with _written_whole(Path(path)) as temporary:
+    with written_whole(Path(path)) as temporary:
         if temporary.suffix == ".gif":
             _save_gif(frames, temporary, fps)
         else:
@@ -43,7 +42,7 @@ def save_strip(frames: NDArray[np.uint8], path: str | Path, n: int = 8) -> None:
     from PIL import Image
 
     chosen = np.linspace(0, len(frames) - 1, min(n, len(frames))).round().astype(int)
-    with _written_whole(Path(path)) as temporary:
+    with written_whole(Path(path)) as temporary:
         Image.fromarray(np.hstack(list(frames[chosen]))).save(temporary, format="PNG")
 
 
@@ -74,14 +73,3 @@ def _save_mp4(frames: NDArray[np.uint8], path: Path, fps: float) -> None:
     for frame in frames:
         film.send(np.ascontiguousarray(frame))
     film.close()
-
-
-@contextlib.contextmanager
-def _written_whole(path: Path) -> Iterator[Path]:
-    """A name beside `path` to write to, which takes its place in the end."""
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -10,10 +10,11 @@ from rich.console import Console
 from rich.table import Table
 
 from deflow.core.errors import DeFlowError
+from deflow.core.files import write_json
 from deflow.core.progress import console
 from deflow.data.dataset import Dataset
 from deflow.experiments.lineup import mark_best, record, train_all
-from deflow.experiments.report import draw_report, score_text, write_json
+from deflow.experiments.report import draw_report, score_text
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 

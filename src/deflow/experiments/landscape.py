@@ -22,7 +22,7 @@ from deflow.core.agent import Agent, State
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
 from deflow.data.dataset import Dataset
-from deflow.experiments.report import save_figure
+from deflow.training.curve import save_figure
 from deflow.training.policy import load_family
 from deflow.training.run_folder import RunFolder
 from deflow.training.train import prepare_again

@@ -15,7 +15,6 @@ from deflow.core.types import Spec
 from deflow.data.dataset import Dataset
 from deflow.experiments.cost import mean_gflop, phase_costs
 from deflow.experiments.report import overview
-from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 from deflow.training.task import prepare
@@ -30,8 +29,9 @@ def train_all(configs: Mapping[str, TrainConfig], dataset: Dataset | None) -> li
     """
     for config in configs.values():
         config.validate()
-        _check_folder(config)
-    left = {name: config for name, config in configs.items() if not _finished(_folder(config))}
+        if _holds_run(config):
+            _folder(config).refuse_other(config, "give the same to go on, or another --out")
+    left = {name: config for name, config in configs.items() if not _folder(config).finished()}
     prints = {name: _fingerprint(_folder(c)) for name, c in configs.items() if _holds_run(c)}
     if left:
         job = prepare(next(iter(left.values())), dataset)
@@ -94,22 +94,6 @@ def _folder(config: TrainConfig) -> RunFolder:
 
 def _holds_run(config: TrainConfig) -> bool:
     return _folder(config).exists()
-
-
-def _check_folder(config: TrainConfig) -> None:
-    if _holds_run(config):
-        folder = _folder(config)
-        different = config.differences(folder.config())
-        if different:
-            raise DeFlowError(
-                f"{folder.path} was trained with another configuration (it differs in "
-                f"{', '.join(different)}): give the same again to go on, or choose another --out."
-            )
-
-
-def _finished(folder: RunFolder) -> bool:
-    kept = checkpoint.existing(folder.checkpoints)
-    return (folder.path / "summary.json").is_file() and bool(kept)
 
 
 def _fingerprint(folder: RunFolder) -> str:

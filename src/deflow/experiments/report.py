@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from deflow.core.errors import DeFlowError
-from deflow.training.curve import plot_members, score_name
+from deflow.training.curve import plot_members, save_figure, score_name
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import summarize
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 def overview(folder: RunFolder) -> dict[str, Any]:
@@ -102,21 +97,6 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
     figure.suptitle(", ".join(sorted({folder.config().task for folder, _ in runs})))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     save_figure(figure, path)
-
-
-def save_figure(figure: Figure, path: Path) -> None:
-    """Write a picture whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f".{path.stem}.partial{path.suffix}")
-    figure.savefig(partial, dpi=150)
-    os.replace(partial, path)
-
-
-def write_json(path: Path, document: dict[str, Any]) -> None:
-    """Write a result whole or not at all."""
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(json.dumps(document, indent=2) + "\n")
-    os.replace(partial, path)
 
 
 def score_text(record: dict[str, Any], score: str) -> str:

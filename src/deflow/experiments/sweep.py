@@ -8,10 +8,12 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from deflow.core.files import write_json
 from deflow.data.dataset import Dataset
 from deflow.experiments.lineup import mark_best, record, train_all
-from deflow.experiments.report import mean_over, save_figure, score_text, write_json
+from deflow.experiments.report import mean_over, score_text
 from deflow.training.config import TrainConfig
+from deflow.training.curve import save_figure
 from deflow.training.family import members_of
 
 

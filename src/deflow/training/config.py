@@ -68,10 +68,12 @@ class TrainConfig:
                 f"The agent {self.agent.name} is trained {' or '.join(self.agent.schedules)}, not "
                 f"{self.schedule!r}."
             )
-        if (self.share_flow or self.flow_from) and not self._has_shareable_phase():
+        if (self.share_flow or self.flow_from) and self.schedule not in self._sharing():
+            some = " or ".join(self._sharing())
+            remedy = f"can be shared only with --schedule {some}" if some else "cannot be shared"
             raise DeFlowError(
-                "A flow can be shared only with --schedule flow-first, since joint training "
-                "learns each run's flow beside its critic."
+                f"The flow of {self.agent.name} {remedy}: otherwise each run's is learnt beside "
+                "its critic."
             )
         numeric = {
             f.name
@@ -91,10 +93,14 @@ class TrainConfig:
             for value in values:
                 dataclasses.replace(self.agent, **{name: value}).validate()
 
-    def _has_shareable_phase(self) -> bool:
-        """Whether the schedule trains a behaviour by itself, which may then serve several runs."""
-        anything = Spec(1, 1, (-1.0, 0.0), 1)
-        return any(phase.graft for phase in self.agent.phases(anything, self.schedule))
+    def _sharing(self) -> list[str]:
+        """Schedules that train a behaviour by itself, which may then serve several runs."""
+        agent, anything = self.agent, Spec(1, 1, (-1.0, 0.0), 1)
+        return [
+            schedule
+            for schedule in agent.schedules
+            if any(phase.graft for phase in agent.phases(anything, schedule))
+        ]
 
     def to_json(self) -> dict[str, Any]:
         """A plain document; `from_json` reads it back."""

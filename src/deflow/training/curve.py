@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deflow.core.files import written_whole
 from deflow.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 
 def score_name(records: Sequence[dict[str, Any]]) -> str:
@@ -55,6 +57,11 @@ def draw_curve(folder: RunFolder) -> None:
         axes.set_ylim(-3, 103)
     axes.grid(alpha=0.3)
     axes.legend()
-    partial = folder.path / ".curve.partial.png"
-    figure.savefig(partial, dpi=150)
-    os.replace(partial, folder.path / "curve.png")
+    save_figure(figure, folder.path / "curve.png")
+
+
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a picture; its folder is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(path) as temporary:
+        figure.savefig(temporary, dpi=150)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shutil
 import sys
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -13,7 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from deflow.core.errors import DeFlowError
+from deflow.core.files import write_json, written_whole
 from deflow.core.types import Spec
+from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
 
 PACKAGES = (
@@ -45,28 +48,27 @@ class RunFolder:
         """A new folder. One that holds a run already is refused, and nothing is written."""
         folder = cls(path)
         if folder.exists():
-            different = config.differences(folder.config())
-            if different:
-                raise DeFlowError(
-                    f"{path} belongs to another configuration (it differs in "
-                    f"{', '.join(different)}): choose another --run-dir."
-                )
+            folder.refuse_other(config, "choose another --run-dir")
             raise DeFlowError(
                 f"{path} holds this very run already: go on with `deflow resume {path}`, or choose "
                 "another --run-dir."
             )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise DeFlowError(f"{path} exists and is not a run folder: choose another --run-dir.")
+        # Made beside its place and moved there: a kill leaves a whole folder or none.
+        draft = cls(path.with_name(f".{path.name}.partial"))
         try:
-            folder.checkpoints.mkdir(parents=True)
+            shutil.rmtree(draft.path, ignore_errors=True)
+            draft.checkpoints.mkdir(parents=True)
+            draft.write_json("provenance.json", provenance(dataset))
+            draft.write_json("spec.json", asdict(spec))
+            draft.write_json("config.json", config.to_json())
+            os.replace(draft.path, path)
         except OSError as error:
             raise DeFlowError(
                 f"The run folder {path} cannot be written ({error.strerror}): choose another "
                 "--run-dir."
             ) from error
-        folder.write_json("provenance.json", provenance(dataset))
-        folder.write_json("spec.json", asdict(spec))
-        folder.write_json("config.json", config.to_json())
         return folder
 
     @classmethod
@@ -76,6 +78,21 @@ class RunFolder:
         if not folder.exists():
             raise DeFlowError(f"{path} is not a run folder (it has no config.json).")
         return folder
+
+    def refuse_other(self, config: TrainConfig, remedy: str) -> None:
+        """Raise `DeFlowError`, naming the fields, where this run has another configuration."""
+        different = config.differences(self.config())
+        if different:
+            raise DeFlowError(
+                f"{self.path} was trained with another configuration (it differs in "
+                f"{', '.join(different)}): {remedy}."
+            )
+
+    def finished(self) -> bool:
+        """Whether the run came to its end, and what it ended with is sound."""
+        kept = checkpoint.existing(self.checkpoints)
+        done = (self.path / "summary.json").is_file()
+        return done and bool(kept) and checkpoint.damage(kept[-1]) is None
 
     def exists(self) -> bool:
         return (self.path / "config.json").is_file()
@@ -92,9 +109,7 @@ class RunFolder:
         return document
 
     def write_json(self, name: str, document: dict[str, Any]) -> None:
-        partial = self.path / f".{name}.partial"
-        partial.write_text(json.dumps(document, indent=2) + "\n")
-        os.replace(partial, self.path / name)
+        write_json(self.path / name, document)
 
     def append(self, file: Path, records: list[dict[str, Any]]) -> None:
         """Add one line a record."""
@@ -119,9 +134,8 @@ class RunFolder:
         """Forget what was logged after a checkpoint, so that a resumed run logs it once."""
         for file in (self.metrics, self.evaluations):
             kept = [r for r in self.read_lines(file) if r["total_step"] <= total_step]
-            partial = file.with_name(f".{file.name}.partial")
-            partial.write_text("".join(json.dumps(record) + "\n" for record in kept))
-            os.replace(partial, file)
+            with written_whole(file) as temporary:
+                temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
 
 
 def provenance(dataset: dict[str, Any]) -> dict[str, Any]:

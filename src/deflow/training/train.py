@@ -10,7 +10,6 @@ from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
 from deflow.data.columns import require_column
 from deflow.data.dataset import Dataset
-from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
 from deflow.training.donor import check_donor
 from deflow.training.run_folder import RunFolder
@@ -51,9 +50,7 @@ def resume(
         workers=config.workers if workers is None else workers,
     )
     job = prepare_again(folder, config, dataset)
-    kept = checkpoint.existing(folder.checkpoints)
-    finished = (folder.path / "summary.json").exists()
-    if finished and kept and checkpoint.damage(kept[-1]) is None:
+    if folder.finished():
         console.print(f"{path} is finished; there is nothing left to do.")
         return folder
     Trainer(config, job, folder).run(resume=True)

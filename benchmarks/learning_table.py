@@ -1,0 +1,110 @@
+"""Every system on one task: `python benchmarks/learning_table.py`.
+
+Cube-single task 1, 300 generated episodes, 3x256, three seeds, published settings otherwise: 50,000
+gradient steps, 20,000 for systems whose step costs more than twice DeFlow's. It takes many hours on
+two cores: what is trained is kept, what was stopped goes on, and after each system the table of all
+that are finished is written to `benchmarks/results/learning_table.json`, its curves to
+`docs/images/learning_table.png`. `--agents` takes some of them, `--report` only writes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deflow.agents.registry import from_settings, preset
+from deflow.data.generate import generate
+from deflow.experiments.lineup import mark_best, record, train_all
+from deflow.experiments.report import draw_report
+from deflow.training.config import TrainConfig
+from deflow.training.run_folder import RunFolder
+from deflow.training.task import env_name
+from schedules import TASK
+
+STEPS = {
+    **dict.fromkeys(("bc", "ifql", "rebrac", "iql", "fql", "deflow", "fawac", "df-dir"), 50_000),
+    **dict.fromkeys(("fbrac", "cac", "df-div", "idql", "srpo"), 50_000),
+    **dict.fromkeys(("floq", "deflow-floq"), 20_000),
+}
+"""Gradient steps of each phase, the cheapest systems first."""
+EVALUATED = 3 * 50
+"""Episodes of a seed's score: the last three evaluations."""
+
+
+def config(name: str, options: argparse.Namespace) -> TrainConfig:
+    """Three seeds of one system with its published settings for cube-single."""
+    settings = {**preset(name, env_name(TASK)), "hidden": (256, 256, 256)}
+    return TrainConfig(
+        task=TASK,
+        agent=from_settings(name, settings),
+        seeds=(0, 1, 2),
+        steps=STEPS[name],
+        eval_every=10_000,
+        checkpoint_every=10_000,
+        run_dir=options.runs / name,
+        data_dir=options.data_dir,
+    )
+
+
+def interval(scores: list[float]) -> list[float]:
+    """95% of what the mean could be, had we drawn other seeds and other episodes: a bootstrap over
+    both."""
+    rng, draws = np.random.default_rng(0), 10_000
+    seeds = rng.choice(np.asarray(scores), size=(draws, len(scores)))
+    means = (rng.binomial(EVALUATED, seeds) / EVALUATED).mean(1)
+    return [round(float(edge), 3) for edge in np.quantile(means, (0.025, 0.975))]
+
+
+def report(options: argparse.Namespace) -> None:
+    """The table of all finished systems as JSON, as curves, and as lines for the page."""
+    folders = {name: RunFolder(options.runs / name) for name in STEPS}
+    folders = {name: folder for name, folder in folders.items() if folder.finished()}
+    if not folders:
+        return
+    records = [record(name, folder) for name, folder in folders.items()]
+    mark_best(records)
+    for entry in records:
+        del entry["run_dir"]
+        entry["interval"] = interval([member["success"] for member in entry["members"]])
+    document: dict[str, Any] = {
+        "command": "python benchmarks/learning_table.py",
+        "task": TASK,
+        "episodes_of_data": 300,
+        "agents": sorted(records, key=lambda entry: -entry["success"]["mean"]),
+        "missing": [name for name in STEPS if name not in folders],
+    }
+    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    draw_report(list(folders.values()), options.figure, "step", "train_seconds")
+    for entry in document["agents"]:
+        low, high = entry["interval"]
+        print(
+            f"| {entry['name']} | {entry['steps']:,} | {entry['success']['mean']:.2f} "
+            f"({low:.2f} to {high:.2f}) | {entry['train_seconds']:,.0f} "
+            f"| {entry['gflop_per_step']:.2f} |"
+        )
+
+
+def main() -> None:
+    """Train what is left, system by system."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--agents", nargs="+", default=list(STEPS), choices=list(STEPS))
+    parser.add_argument("--runs", type=Path, default=Path("runs/learning_table"))
+    parser.add_argument("--data-dir", type=Path, default=Path("runs/schedules/data"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/learning_table.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/images/learning_table.png"))
+    parser.add_argument("--report", action="store_true", help="only write what is there")
+    options = parser.parse_args()
+    if not options.report:
+        generate("cube-single-play-v0", episodes=300, workers=2, data_dir=options.data_dir)
+        for name in options.agents:
+            train_all({name: config(name, options)}, None)
+            report(options)
+    report(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,34 @@
+"""What a user names as `module:name`."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+from deflow.core.errors import DeFlowError
+
+
+def imported(entry: str, what: str) -> Any:
+    """The object that `module:name` (or `module:Class.name`) leads to.
+
+    It is looked for among the installed packages and in the current folder, which a command does
+    not search by itself. Raises `DeFlowError`, saying `what` was named, where there is none.
+    """
+    module, _, path = entry.partition(":")
+    if not module or not path:
+        raise DeFlowError(f"'{entry}' is not {what}; write it as module:name.")
+    if os.getcwd() not in sys.path:
+        sys.path.append(os.getcwd())
+    try:
+        found: Any = importlib.import_module(module)
+        for attribute in path.split("."):
+            found = getattr(found, attribute)
+    except (ImportError, AttributeError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DeFlowError(
+            f"There is no {what.removeprefix('an ')} '{entry}' ({reason}); it is looked for among "
+            "the installed packages and in the current folder."
+        ) from error
+    return found
