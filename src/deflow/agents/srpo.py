@@ -60,7 +60,7 @@ class SRPO(Diffusing):
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> SRPOState:
         key, actor_key = jax.random.split(key)
-        actor = self.actor(Mean, actor_key, spec, squash=True)
+        actor = self.actor(Mean, actor_key, spec, squash=True, activation=jax.nn.relu)
         return SRPOState(**self.begin(key, spec), actor=actor)
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from deflow.nn.mlp import MLP
+from deflow.nn.mlp import MLP, gelu
 
 HEAD_SCALE = 0.01
 """Variance scale of the last layer: actors begin near the middle of the box."""
@@ -29,6 +29,7 @@ class Mean(eqx.Module):
         *,
         layer_norm: bool = False,
         squash: bool = False,
+        activation: Callable[[Array], Array] = gelu,
         key: PRNGKeyArray,
     ):
         self.net = MLP(
@@ -36,6 +37,7 @@ class Mean(eqx.Module):
             action_dim,
             hidden,
             layer_norm=layer_norm,
+            activation=activation,
             final_scale=HEAD_SCALE,
             key=key,
         )
