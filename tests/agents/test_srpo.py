@@ -29,6 +29,7 @@ def agent() -> SRPO:
         learning_rate=3e-3,
         behavior_width=32,
         behavior_blocks=1,
+        behavior_factor=4,
         average_rate=0.02,
         tau=0.05,
     )
@@ -38,8 +39,8 @@ def bandit(key: Array, size: int) -> Batch:
     mode_key, noise_key = jax.random.split(key)
     modes = jnp.where(jax.random.bernoulli(mode_key, 0.5, (size, 1)), -CENTRE, CENTRE)
     actions = modes + SPREAD * jax.random.normal(noise_key, (size, 1))
-    nothing = jnp.zeros((size, 1))
-    return Batch(nothing, actions, actions[:, 0], jnp.zeros(size), nothing)
+    only = jnp.ones((size, 1))  # Not 0, where every ReLU of a new network rests.
+    return Batch(only, actions, actions[:, 0], jnp.zeros(size), only)
 
 
 def trained(own: SRPO, state: SRPOState, key: Array, phases: tuple[int, ...]) -> SRPOState:
@@ -71,7 +72,7 @@ def rests(own: SRPO, states: SRPOState, betas: tuple[float, ...]) -> np.ndarray:
     def policy(state: SRPOState, beta: Array) -> Array:
         swept = eqx.tree_at(lambda a: a.beta, own, beta)
         last = trained(swept, state, jax.random.key(7), (2,))
-        return swept.act(last, jnp.zeros((1, 1)), ())[0, 0]
+        return swept.act(last, jnp.ones((1, 1)), ())[0, 0]
 
     several = jax.vmap(jax.vmap(policy, in_axes=(None, 0)), in_axes=(0, None))
     return np.asarray(jax.jit(several)(states, jnp.asarray(betas)))
@@ -156,7 +157,7 @@ def test_phases_and_rates():
     own = agent()
     phases = own.phases(SPEC, "staged")
     assert [(p.name, p.steps) for p in phases] == [
-        ("behavior", 1200),
+        ("behavior", 2400),
         ("value", 600),
         ("policy", 600),
     ]
