@@ -26,7 +26,8 @@ def next_actions(data: Dataset) -> Floats:
 def previous_actions(data: Dataset) -> Floats:
     """[N, act]: the action that led here; zeros where a trajectory begins."""
     column = np.zeros_like(data.actions)
-    column[data.next_rows] = data.actions[data.rows]
+    moves = data.rows != data.next_rows  # A true end without a next observation points at itself.
+    column[data.next_rows[moves]] = data.actions[data.rows[moves]]
     return column
 
 

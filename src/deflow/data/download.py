@@ -49,7 +49,7 @@ def download_set(dataset: str, folder: Path, *, url: str = OFFICIAL) -> Path:
         with progress_bar(transient=True) as bar:
             for path in files:
                 if not path.exists():
-                    _fetch(f"{url}/{path.name}", path, bar)
+                    fetch(f"{url}/{path.name}", path, bar)
         entries = {path.name: file_entry(path) for path in files}
         write_json(provenance_file(target), {"made_by": f"download from {url}", "files": entries})
     except OSError as error:
@@ -57,7 +57,7 @@ def download_set(dataset: str, folder: Path, *, url: str = OFFICIAL) -> Path:
     return target
 
 
-def _fetch(url: str, path: Path, bar: Progress) -> None:
+def fetch(url: str, path: Path, bar: Progress) -> None:
     """Fetch one file, continuing after each broken connection as long as there is progress."""
     part = path.with_name(f"{path.name}.part")
     task = bar.add_task(f"{path.name}, KiB", total=None, note="")
