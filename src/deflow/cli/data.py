@@ -67,17 +67,26 @@ class Generate:
 
 @dataclass
 class Inspect:
-    """Show what a set holds: shapes, ranges, returns, success rows, episode lengths, memory.
+    """Show what a set holds: shapes, ranges, returns, success rows, episode lengths, memory, and
+    what looks wrong in it.
 
     For example:
 
       deflow data inspect cube-single-play-v0
       deflow data inspect cube-single-play-singletask-task1-v0 --json
       deflow data inspect my_arrays.npz
+      deflow data inspect robot_log.parquet --columns observations=state actions=act
+        rewards=zero terminals=none episode=run
+      deflow data inspect minari:door/human-v2
     """
 
     dataset: Positional[str]
-    """A set's name, a task's name (then with its rewards), or the path of an .npz file."""
+    """A set's name, a task's name (then with its rewards), your own file (.npz, .hdf5, .parquet) or
+    folder (Parquet, LeRobot, Minari), or minari: and a set's id."""
+    columns: tuple[str, ...] = ()
+    """Which column of your file is what, each as role=name; vectors of several as role=name,name.
+    The roles: observations, actions, rewards, terminals, timeouts, lengths, episode,
+    next_observations."""
     data_dir: Path | None = None
     """The data folder; by default DEFLOW_DATA_DIR, or the user's cache."""
     verify: bool = False
@@ -89,7 +98,9 @@ class Inspect:
         """Read the set and print its numbers."""
         from deflow.data.inspect import inspect
 
-        report = inspect(self.dataset, self.data_dir, verify=self.verify)
+        report = inspect(
+            self.dataset, self.data_dir, columns=self.columns or None, verify=self.verify
+        )
         if self.json:
             _print_json(report)
             return 0
@@ -103,6 +114,7 @@ class Inspect:
         for task, counts in report.get("success_rows_of_tasks", {}).items():
             number = task.removesuffix("-v0").rsplit("-", 1)[-1]
             rows.append((f"success rows of {number}", _pairs(counts)))
+        rows += [("suspicious", finding) for finding in report["suspicious"]]
         _print_table(title, rows)
         return 0
 

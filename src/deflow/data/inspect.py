@@ -12,8 +12,11 @@ from deflow.data.dataset import Dataset
 from deflow.data.names import parse_dataset, parse_task, tasks
 from deflow.data.npz import read_npz
 from deflow.data.ogbench import LAYOUT, Array, locate_set, read_set, relabel, to_dataset
-from deflow.data.own import load_file
+from deflow.data.own import Given, choose_box, is_own, read_raw
 from deflow.data.provenance import check_files, validation_file
+from deflow.data.readers.npz import judge_sizes
+from deflow.data.suspicious import finite_part, suspicious
+from deflow.data.transforms import Transforms
 
 _DISTINCT = 20
 
@@ -54,37 +57,47 @@ def describe(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def inspect(name: str, data_dir: Path | None = None, *, verify: bool = False) -> dict[str, Any]:
-    """Describe a set by its name, one of its tasks' names, or an .npz file's path.
+def inspect(
+    name: str, data_dir: Path | None = None, *, columns: Given = None, verify: bool = False
+) -> dict[str, Any]:
+    """Describe a set by its name, one of its tasks' names, or your own file, folder or Minari id.
 
     Nothing is downloaded. A dataset's name describes it without rewards and counts the rows that
     solve each of its tasks; a task's name describes it with that task's rewards; a file is read as
-    OGBench's layout or, where it holds rewards, as your own arrays.
+    your own arrays or, where an .npz file holds no rewards, as OGBench's layout. `suspicious` in
+    the report holds what looks wrong, a sentence each.
 
     Args:
+        columns: which column of your own file is what; see `Columns`.
         verify: compare the files' checksums with those kept when they were made.
 
     Raises:
         DeFlowError: an unknown name, or a file that is absent or damaged.
     """
-    if name.endswith(".npz"):
-        return {"file": name, "train": _describe_file(Path(name).expanduser())}
+    if is_own(name):
+        return {"file": name, **_describe_own(name, columns)}
     dataset = parse_dataset(name)
     target = locate_set(dataset, data_dir, download=False)
     kept = check_files(target, full=verify)
     if verify and not kept:
         raise DeFlowError(f"No checksum was kept of {target}, so there is nothing to compare with.")
     sets = {"train": read_set(target), "validation": read_set(validation_file(target))}
+    findings: list[str] = []
     report: dict[str, Any] = {"dataset": dataset, "file": str(target), "verified": verify}
+    report["suspicious"] = findings
     if "singletask" in name:
         task = parse_task(name)
         report |= {"task": task.name, "default_task": task.defaulted}
         labels = relabel(task, sets)
         for (split, arrays), label in zip(sets.items(), labels, strict=True):
-            report[split] = describe(to_dataset(f"{task.name}, {split}", arrays, *label))
+            whole = to_dataset(f"{task.name}, {split}", arrays, *label)
+            report[split] = describe(whole)
+            findings += [f"{split}: {finding}" for finding in suspicious(whole)]
         return report
     for split, arrays in sets.items():
-        report[split] = _without_rewards(to_dataset(f"{dataset}, {split}", arrays, *_zeros(arrays)))
+        whole = to_dataset(f"{dataset}, {split}", arrays, *_zeros(arrays))
+        report[split] = _without_rewards(whole)
+        findings += [f"{split}: {finding}" for finding in suspicious(whole, rewarded=False)]
     own = [task for task in map(parse_task, tasks()) if task.dataset == dataset]
     report["success_rows_of_tasks"] = {
         task.name: {
@@ -96,17 +109,37 @@ def inspect(name: str, data_dir: Path | None = None, *, verify: bool = False) ->
     return report
 
 
-def _describe_file(path: Path) -> dict[str, Any]:
-    arrays = read_npz(path, required=("observations", "actions", "terminals"))
-    if "rewards" in arrays:
-        return describe(load_file(path))
+def _describe_own(name: str, columns: Given) -> dict[str, Any]:
+    path = Path(name).expanduser()
+    if path.suffix == ".npz" and columns is None and path.is_file():
+        judge_sizes(path)
+        arrays = read_npz(path)
+        if "rewards" not in arrays and {"observations", "actions", "terminals"} <= set(arrays):
+            return _describe_ogbench(path, arrays)
+    raw = read_raw(name, columns)
+    raw, findings = finite_part(raw)
+    box = choose_box(raw, quiet=True)
+    if box is not None and raw.bounds is None:
+        findings.append(
+            f"actions lie between {min(box.low):g} and {max(box.high):g}, outside [-1, 1], and the "
+            "file declares no bounds: the numbers here are of actions scaled by their range"
+        )
+    dataset = Transforms(box=box).apply(raw).dataset()
+    return {"train": describe(dataset), "suspicious": findings + suspicious(dataset)}
+
+
+def _describe_ogbench(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
     if not set(LAYOUT) <= set(arrays):
         raise DeFlowError(
             f"{path} holds {', '.join(arrays)}: neither rewards, as your own arrays would, nor "
             "qpos, as a set in OGBench's layout would."
         )
     whole = read_set(path)
-    return _without_rewards(to_dataset(path.name, whole, *_zeros(whole)))
+    dataset = to_dataset(path.name, whole, *_zeros(whole))
+    return {
+        "train": _without_rewards(dataset),
+        "suspicious": suspicious(dataset, rewarded=False),
+    }
 
 
 def _zeros(arrays: dict[str, Array]) -> tuple[Array, Array]:

@@ -1,25 +1,164 @@
-"""A user's own data, from an .npz file of flat arrays."""
+"""A user's own data: any file or folder that a reader knows, or a Minari set by its id."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
 
 from deflow.core.errors import DeFlowError
+from deflow.core.progress import console
+from deflow.data import checks
+from deflow.data.columns_map import Columns
 from deflow.data.dataset import Dataset
-from deflow.data.npz import read_npz
+from deflow.data.readers import hdf5, lerobot, minari, npz, parquet
+from deflow.data.readers.raw import Environment, RawData
+from deflow.data.transforms import Box, Normal, RewardScale, Transforms, reward_scale
 
-REQUIRED = ("observations", "actions", "rewards", "terminals")
-OPTIONAL = ("timeouts", "lengths", "next_observations")
+Reader = Callable[[Path, Columns], RawData]
+Given = Columns | Mapping[str, Any] | Iterable[str] | None
+
+_FILES: dict[str, Reader] = {
+    ".npz": npz.read,
+    ".h5": hdf5.read,
+    ".hdf5": hdf5.read,
+    ".parquet": parquet.read,
+}
 
 
-def load_file(path: Path) -> Dataset:
-    """The dataset of a file that holds the arguments of `Dataset.from_arrays` by name.
+class Own(NamedTuple):
+    """Data in the units that agents learn in, how they came there, and where they come from."""
+
+    dataset: Dataset
+    transforms: Transforms
+    environment: Environment | None
+
+
+def load_file(path: Path | str, columns: Given = None) -> Dataset:
+    """The dataset of a file, folder or Minari id whose actions lie in [-1, 1] already.
+
+    Args:
+        path: an .npz, .hdf5 or .parquet file; a folder of Parquet files, in LeRobot's layout or in
+            Minari's; or `minari:ID`.
+        columns: which column is what (see `Columns`), where the usual names do not hold.
 
     Raises:
-        DeFlowError: the file cannot be read, lacks an array, or its arrays do not fit together.
+        DeFlowError: the file cannot be read, lacks a column, its columns do not fit together, or
+            its actions have other bounds (then `load_own` is to be used).
     """
-    if path.suffix != ".npz":
-        raise DeFlowError(f"{path} is not an .npz file; save your arrays with numpy.savez.")
-    arrays = read_npz(path, required=REQUIRED)
-    wanted = {name: arrays[name] for name in (*REQUIRED, *OPTIONAL) if name in arrays}
-    return Dataset.from_arrays(**wanted, name=path.stem)
+    raw = read_raw(path, columns)
+    if raw.bounds and not Box(*raw.bounds).is_unit:
+        raise DeFlowError(
+            f"{raw.name}: its actions have the bounds {min(raw.bounds.low):g} to "
+            f"{max(raw.bounds.high):g}, and must be scaled to [-1, 1]; use load_own."
+        )
+    return raw.dataset()
+
+
+def load_own(
+    path: Path | str,
+    columns: Given = None,
+    *,
+    bounds: Box | Literal["data"] | None = None,
+    normalize_observations: bool = False,
+    scale_rewards: float | RewardScale = 1.0,
+    shift_rewards: float = 0.0,
+    transforms: Transforms | None = None,
+) -> Own:
+    """A user's data as agents learn from them, with all that leads back to the user's units.
+
+    Args:
+        path: see `load_file`.
+        columns: see `load_file`.
+        bounds: of the actions. By default those that the file declares; where it declares none,
+            [-1, 1] if they lie there, else (with a warning) the least box that holds them, as
+            "data" asks for without one.
+        normalize_observations: to mean 0 and deviation 1, column by column.
+        scale_rewards: a number, or "std" or "range" (see `reward_scale`).
+        shift_rewards: added before scaling.
+        transforms: use these, as for a second file of the same kind, and none of the above.
+
+    Raises:
+        DeFlowError: see `load_file`; actions outside the given bounds.
+    """
+    raw = read_raw(path, columns)
+    if transforms is None:
+        scale = scale_rewards
+        transforms = Transforms(
+            box=choose_box(raw, bounds),
+            normal=Normal.of(raw.observations) if normalize_observations else None,
+            reward_scale=reward_scale(raw, scale) if isinstance(scale, str) else float(scale),
+            reward_shift=shift_rewards,
+        )
+    return Own(transforms.apply(raw).dataset(), transforms, raw.environment)
+
+
+def choose_box(
+    raw: RawData, bounds: Box | Literal["data"] | None = None, *, quiet: bool = False
+) -> Box | None:
+    """The box that actions are scaled from, or None where they lie in [-1, 1]; see `load_own`."""
+    if isinstance(bounds, Box):
+        return None if bounds.is_unit else bounds
+    if bounds is None and raw.bounds is not None:
+        declared = Box(*raw.bounds)
+        return None if declared.is_unit else declared
+    if raw.actions.ndim != 2:
+        return None  # It is refused later, with the reason.
+    farthest = np.abs(raw.actions, dtype=np.float64).max(initial=0.0)
+    if bounds is None and farthest <= 1.0 + checks.ROUNDING:
+        return None
+    box = Box.of(raw.actions)
+    if bounds is None and not quiet:
+        low, high = min(box.low), max(box.high)
+        console.print(
+            f"{raw.name}: actions lie between {low:.6g} and {high:.6g}, and their true bounds are "
+            "not given: the range of each column in the data is taken for them. Give the bounds "
+            "where you know them, for the policy cannot act beyond these."
+        )
+    return box
+
+
+def read_raw(path: Path | str, columns: Given = None) -> RawData:
+    """The data of a file, folder or Minari id by their roles, in the user's own units.
+
+    Raises:
+        DeFlowError: see `load_file`.
+    """
+    wanted = Columns.of(columns)
+    text = str(path)
+    if text.startswith(minari.PREFIX):
+        return minari.read(minari.locate(text.removeprefix(minari.PREFIX)), wanted)
+    place = Path(path).expanduser()
+    return reader_of(place)(place, wanted)
+
+
+def is_own(name: str) -> bool:
+    """Whether a word on the command line means a file, a folder or a Minari id."""
+    return (
+        name.startswith(minari.PREFIX) or Path(name).suffix.lower() in _FILES or Path(name).is_dir()
+    )
+
+
+def reader_of(path: Path) -> Reader:
+    """The reader for a path, by its ending or by what the folder holds.
+
+    Raises:
+        DeFlowError: there is none such.
+    """
+    if path.is_dir():
+        if (path / "meta" / "info.json").is_file():
+            return lerobot.read
+        if any((folder / "metadata.json").is_file() for folder in (path, path / "data")):
+            return minari.read
+        return parquet.read
+    reader = _FILES.get(path.suffix.lower())
+    if reader is not None and not path.is_file():
+        raise DeFlowError(f"There is no file {path}.")
+    if reader is None:
+        raise DeFlowError(
+            f"{path} is neither a folder nor of a kind that is read here "
+            f"({', '.join(_FILES)}); save your arrays with numpy.savez."
+        )
+    return reader

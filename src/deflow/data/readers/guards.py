@@ -1,0 +1,88 @@
+"""What every reader guards against: too much memory, links that leave, errors in many tongues."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from deflow.core.errors import DeFlowError
+from deflow.core.progress import progress_bar
+
+T = TypeVar("T")
+
+_FEW = 64
+"""So many files are read in no time."""
+
+
+def available_memory() -> int:
+    """Bytes that may still be taken without swapping."""
+    with contextlib.suppress(OSError), open("/proc/meminfo") as file:
+        if match := re.search(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE):
+            return int(match[1]) * 1024
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+
+
+def require_memory(path: Path, need: int) -> None:
+    """Raise `DeFlowError` where a file declares more bytes than the machine can hold."""
+    available = available_memory()
+    if need > available:
+        raise DeFlowError(
+            f"{path} declares {need / 2**30:,.1f} GiB of numbers, and this machine has "
+            f"{available / 2**30:,.1f} GiB of memory available; split it or drop what is not "
+            "needed."
+        )
+
+
+def watched(items: Sequence[T], what: str) -> Iterator[T]:
+    """The items one by one, with a progress bar where they are many."""
+    if len(items) <= _FEW:
+        yield from items
+        return
+    with progress_bar(transient=True) as bar:
+        task = bar.add_task(what, total=len(items), note="")
+        for item in items:
+            yield item
+            bar.advance(task)
+
+
+def require_inside(folder: Path, file: Path) -> Path:
+    """The file, where no link leads from it out of the folder; else `DeFlowError`."""
+    if not file.resolve().is_relative_to(folder.resolve()):
+        raise DeFlowError(
+            f"{file} is a link that leads out of {folder}, and is not followed; copy the file in "
+            "its place."
+        )
+    return file
+
+
+@contextlib.contextmanager
+def one_error(path: Path, kind: str) -> Iterator[None]:
+    """Whatever a library says of a damaged file, as one `DeFlowError`."""
+    try:
+        yield
+    except DeFlowError:
+        raise
+    except FileNotFoundError as error:
+        raise DeFlowError(f"There is no file {error.filename or path}.") from error
+    except PermissionError as error:
+        raise DeFlowError(f"{path} cannot be read: {error.strerror}.") from error
+    except Exception as error:  # A damaged file fails in as many ways as its libraries have.
+        word = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
+        raise DeFlowError(
+            f"{path} is truncated, damaged or no {kind} ({word[:200]}); fetch or make it again."
+        ) from error
+
+
+def require_package(package: str, extra: str, path: Path) -> None:
+    """Raise `DeFlowError` where an optional package is not installed."""
+    from importlib.util import find_spec
+
+    if find_spec(package) is None:
+        raise DeFlowError(
+            f"{path} is read with {package}, which is not installed; install it with: "
+            f"pip install 'deflow-rl[{extra}]'"
+        )

@@ -1,0 +1,93 @@
+"""Reader of HDF5 files: flat columns, or a group for each episode."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deflow.core.errors import DeFlowError
+from deflow.data.columns_map import Columns
+from deflow.data.hdf5 import read_hdf5
+from deflow.data.readers.assemble import Table, assemble
+from deflow.data.readers.guards import one_error, require_package
+from deflow.data.readers.raw import RawData
+
+Array = np.ndarray[Any, Any]
+
+
+def read(path: Path, columns: Columns) -> RawData:
+    """The data of an HDF5 file.
+
+    Flat where the observations' column is found by its full name (`obs`, `data/obs`). Otherwise
+    each group that holds it is an episode (`episode_3/obs`, `data/demo_3/obs/joints`), in the order
+    of their numbers, and columns are named from within the group.
+
+    Raises:
+        DeFlowError: as `read_hdf5`; columns that are absent or do not fit.
+    """
+    names = dataset_names(path)
+    first = columns.observations[0] if columns.observations else "observations"
+    groups = [] if first in names else episode_groups(path, names, first)
+    if not groups:
+        return assemble(Table(path, names, lambda wanted: _flat(path, wanted)), columns)
+    inside = [name.removeprefix(groups[0]) for name in names if name.startswith(groups[0])]
+    labels = [group.rstrip("/") for group in groups]
+    return assemble(
+        Table(path, inside, lambda wanted: read_groups(path, groups, wanted), labels), columns
+    )
+
+
+def dataset_names(path: Path) -> list[str]:
+    """The full name of every dataset in the file, which is judged as `read_hdf5` does."""
+    require_package("h5py", "files", path)
+    import h5py
+
+    read_hdf5(path, wanted=())
+    names: list[str] = []
+
+    def note(name: str, member: Any) -> None:
+        if isinstance(member, h5py.Dataset):
+            names.append(name)
+
+    with one_error(path, "HDF5 file"), h5py.File(path, "r") as file:
+        file.visititems(note)
+    return names
+
+
+def episode_groups(path: Path, names: Sequence[str], first: str) -> list[str]:
+    """The groups, each with its slash, that hold a column of this name, by their numbers."""
+    groups = [name.removesuffix(first) for name in names if name.endswith(f"/{first}")]
+    parents = {group.rstrip("/").rpartition("/")[0] for group in groups}
+    if len(parents) > 1:
+        raise DeFlowError(
+            f"{path} holds {first!r} at several depths (under {', '.join(sorted(parents)[:4])}); "
+            "name the columns in full, or keep all episodes in one group."
+        )
+    return sorted(groups, key=natural)
+
+
+def read_groups(
+    path: Path, groups: Sequence[str], wanted: Sequence[str]
+) -> Mapping[str, list[Array]]:
+    """The named columns of every group; raises `DeFlowError` where one lacks a column."""
+    full = {name: [group + name for group in groups] for name in wanted}
+    every = [name for found in full.values() for name in found]
+    arrays = read_hdf5(path, required=every, wanted=every)
+    return {name: [arrays.pop(each) for each in found] for name, found in full.items()}
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key that sorts `demo_2` before `demo_10`."""
+    return [
+        (int(part), "") if part.isdecimal() and part.isascii() else (-1, part)
+        for part in re.split(r"([0-9]+)", name)
+    ]
+
+
+def _flat(path: Path, wanted: Sequence[str]) -> Mapping[str, list[Array]]:
+    arrays = read_hdf5(path, required=wanted, wanted=wanted)
+    return {name: [arrays[name]] for name in wanted}

@@ -1,0 +1,116 @@
+"""Reader of Parquet: one file, or a folder of files that belong together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deflow.core.errors import DeFlowError
+from deflow.data.columns_map import Columns
+from deflow.data.readers.arrow import column_numbers
+from deflow.data.readers.assemble import Table, assemble
+from deflow.data.readers.guards import (
+    one_error,
+    require_inside,
+    require_memory,
+    require_package,
+    watched,
+)
+from deflow.data.readers.hdf5 import natural
+from deflow.data.readers.raw import RawData
+
+Array = np.ndarray[Any, Any]
+
+_BATCH = 1 << 14
+"""Rows that are decoded at a time."""
+
+
+def read(path: Path, columns: Columns) -> RawData:
+    """The data of a .parquet file, or of all in a folder, in the order of their numbers.
+
+    A vector is a column of lists, or several columns of numbers that `columns` joins.
+
+    Raises:
+        DeFlowError: a file that is absent, damaged or lies outside the folder, another type than
+            numbers, empty cells, ragged lists, or columns that are absent or do not fit.
+    """
+    return assemble(table(path, parquet_files(path)), columns)
+
+
+def table(
+    path: Path, files: Sequence[Path], usual: Mapping[str, tuple[str, ...]] | None = None
+) -> Table:
+    """The columns of some Parquet files as one table; see `Table` for `usual`."""
+    names = column_names(files[0])
+    return Table(path, names, lambda wanted: read_files(files, wanted), usual=usual or {})
+
+
+def parquet_files(folder: Path, pattern: str = "**/*.parquet") -> list[Path]:
+    """The Parquet files in a folder, or the file itself; none that lies elsewhere."""
+    if not folder.exists():
+        raise DeFlowError(f"There is no file {folder}.")
+    if not folder.is_dir():
+        return [folder]
+    found = [file for file in folder.glob(pattern) if not file.name.startswith((".", "_"))]
+    files = [require_inside(folder, file) for file in found if file.is_file()]
+    if not files:
+        raise DeFlowError(f"{folder} holds no file that fits {pattern}; there is nothing to read.")
+    return sorted(files, key=lambda file: natural(file.relative_to(folder).as_posix()))
+
+
+def column_names(file: Path) -> list[str]:
+    """The names of a Parquet file's columns."""
+    require_package("pyarrow", "files", file)
+    import pyarrow.parquet as pq
+
+    with one_error(file, "Parquet file"), pq.ParquetFile(file) as opened:
+        return list(opened.schema_arrow.names)
+
+
+def read_files(files: Sequence[Path], wanted: Sequence[str]) -> Mapping[str, list[Array]]:
+    """The named columns of all files, joined."""
+    found: dict[str, list[Array]] = {name: [] for name in wanted}
+    for file in watched(files, "files"):
+        with one_error(file, "Parquet file"):
+            for name, column in read_columns(file, wanted).items():
+                found[name].append(column_numbers(column, f"{file.name}: {name}"))
+    for name, arrays in found.items():
+        if len({array.shape[1:] for array in arrays}) > 1:
+            raise DeFlowError(
+                f"{name!r} has rows of different widths in {files[0].parent}; every file must have "
+                "the same."
+            )
+    return {name: [np.concatenate(arrays)] for name, arrays in found.items()}
+
+
+def read_columns(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
+    """The named columns of one file, as Arrow has them.
+
+    Read in batches: a run of one value takes next to nothing in the file, so what a column takes in
+    memory is known once some of it is decoded. (The footer's own account of each column is no
+    guard, and Arrow aborts the process where that account is damaged.)
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with one_error(file, "Parquet file"), pq.ParquetFile(file) as opened:
+        schema = opened.schema_arrow
+        for name in wanted:
+            if schema.names.count(name) != 1:
+                raise DeFlowError(
+                    f"{file} has {schema.names.count(name) or 'no'} columns {name!r}."
+                )
+        rows, seen, held = opened.metadata.num_rows, 0, 0
+        chunks: dict[str, list[Any]] = {name: [] for name in wanted}
+        for batch in opened.iter_batches(batch_size=_BATCH, columns=list(wanted)):
+            seen, held = seen + batch.num_rows, held + batch.nbytes
+            require_memory(file, held * max(rows, seen) // max(seen, 1))
+            for name, column in chunks.items():
+                column.append(batch.column(batch.schema.get_field_index(name)))
+        return {
+            name: pa.chunked_array(column, type=None if column else schema.field(name).type)
+            for name, column in chunks.items()
+        }

@@ -1,0 +1,223 @@
+"""Every format gives the same data, however its columns are called."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.data import logs
+
+from deflow.core.errors import DeFlowError
+from deflow.data.columns_map import Columns
+from deflow.data.dataset import Dataset
+from deflow.data.own import is_own, load_file, read_raw
+from deflow.data.readers.hdf5 import natural
+
+pytest.importorskip("h5py")
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+
+LOG = logs.episodes()
+
+
+def test_every_format_gives_the_same_dataset(tmp_path: Path) -> None:
+    many = logs.episodes(lengths=(2, 3, 4, 2, 3, 4, 2, 3, 4, 2, 3, 5))
+    for log in (LOG, many):
+        whole = tmp_path / f"{len(log)}"
+        whole.mkdir()
+        files = [
+            logs.write_npz(whole / "log.npz", log),
+            logs.write_flat_hdf5(whole / "flat.hdf5", log),
+            logs.write_grouped_hdf5(whole / "grouped.h5", log),
+            logs.write_parquet(whole / "log.parquet", log),
+            logs.write_minari(whole / "minari", log),
+            logs.write_minari_arrow(whole / "arrow", log),
+            logs.write_minari_arrow(whole / "minari-parquet", log, "parquet"),
+        ]
+        for file in files:
+            assert is_own(str(file))
+            assert load_file(file).fingerprint() == logs.expected(log), file
+
+
+@settings(max_examples=15)
+@given(st.lists(st.integers(1, 6), min_size=1, max_size=12), st.integers(0, 99))
+def test_groups_are_read_in_the_order_of_their_numbers(
+    tmp_path_factory: pytest.TempPathFactory, lengths: list[int], seed: int
+) -> None:
+    log = logs.episodes(lengths=lengths, seed=seed)
+    file = logs.write_grouped_hdf5(tmp_path_factory.mktemp("log") / "log.hdf5", log)
+    assert load_file(file).fingerprint() == logs.expected(log)
+
+
+def test_numbers_in_names_count_as_numbers() -> None:
+    assert sorted(["demo_10", "demo_9", "demo_1", "a"], key=natural) == [
+        "a",
+        "demo_1",
+        "demo_9",
+        "demo_10",
+    ]
+
+
+def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
+    arrays = logs.flat(LOG)
+    names = {
+        "observations": "state",
+        "actions": "act",
+        "rewards": "r",
+        "terminals": "done",
+        "timeouts": "trunc",
+        "next_observations": "then",
+    }
+    np.savez(tmp_path / "log.npz", **{names[role]: array for role, array in arrays.items()})
+    words = [f"{role}={name}" for role, name in names.items()]
+    for given_as in (words, names, json.dumps(names), Columns.parse(words)):
+        data = load_file(tmp_path / "log.npz", given_as)
+        assert data.fingerprint() == logs.expected(LOG)
+    with pytest.raises(DeFlowError, match=r"no column 'stat' for observations .*'state'.*act"):
+        load_file(tmp_path / "log.npz", ["observations=stat"])
+    with pytest.raises(DeFlowError, match="no column for observations"):
+        load_file(tmp_path / "log.npz")
+
+
+def test_vectors_of_several_columns_keep_their_order(tmp_path: Path) -> None:
+    arrays = logs.flat(LOG)
+    parts = {f"q{i}": pa.array(arrays["observations"][:, i]) for i in range(3)}
+    pq.write_table(logs.table(LOG, **parts), tmp_path / "log.parquet")
+    raw = read_raw(tmp_path / "log.parquet", ["observations=q2,q0"])
+    np.testing.assert_array_equal(raw.observations, arrays["observations"][:, [2, 0]])
+    assert raw.next_observations is None  # The file's own belong to other columns.
+
+
+def test_a_folder_of_parquet_is_read_in_order(tmp_path: Path) -> None:
+    whole = logs.table(LOG)
+    for index in range(len(whole)):
+        pq.write_table(whole.slice(index, 1), tmp_path / f"part-{index}.parquet")
+    assert load_file(tmp_path).fingerprint() == logs.expected(LOG)
+
+
+@pytest.mark.parametrize("how", ["timeouts", "lengths", "episode", "labels"])
+def test_episodes_come_from_flags_lengths_or_labels(tmp_path: Path, how: str) -> None:
+    arrays = logs.flat(LOG)
+    del arrays["next_observations"]
+    reference = Dataset.from_arrays(**arrays).fingerprint()
+    lengths = [len(episode["actions"]) for episode in LOG]
+    columns: dict[str, Any] = {}
+    if how != "timeouts":
+        del arrays["timeouts"]
+    if how == "lengths":
+        arrays["lengths"] = np.asarray(lengths)
+    elif how != "timeouts":
+        columns["episode"] = "run"
+        values = [7, 3, 9, 1] if how == "episode" else [0.5, 0.25, 3.0, 2.0]
+        arrays["run"] = np.repeat(values, lengths)
+    np.savez(tmp_path / "log.npz", **arrays)
+    assert load_file(tmp_path / "log.npz", columns).fingerprint() == reference
+    if how == "episode":
+        arrays["run"][-1] = 7
+        np.savez(tmp_path / "log.npz", **arrays)
+        with pytest.raises(DeFlowError, match="episode 7 do not lie together"):
+            load_file(tmp_path / "log.npz", columns)
+
+
+def test_what_is_missing_must_be_said(tmp_path: Path) -> None:
+    arrays = logs.flat(LOG)
+    del arrays["rewards"], arrays["terminals"]
+    np.savez(tmp_path / "log.npz", **arrays)
+    with pytest.raises(DeFlowError, match="rewards=zero"):
+        load_file(tmp_path / "log.npz")
+    with pytest.raises(DeFlowError, match="terminals=none"):
+        load_file(tmp_path / "log.npz", ["rewards=zero"])
+    data = load_file(tmp_path / "log.npz", ["rewards=zero", "terminals=none"])
+    assert not data.rewards.any()
+    assert data.masks.all()
+    last = load_file(tmp_path / "log.npz", ["rewards=zero", "terminals=last"])
+    np.testing.assert_array_equal(
+        np.flatnonzero(last.masks == 0), np.flatnonzero(arrays["timeouts"] | last_row(arrays))
+    )
+
+
+def last_row(arrays: Any) -> Any:
+    return np.arange(len(arrays["actions"])) == len(arrays["actions"]) - 1
+
+
+@pytest.mark.parametrize("version", ["v2.1", "v3.0"])
+def test_a_lerobot_folder(tmp_path: Path, version: str) -> None:
+    logs.write_lerobot(tmp_path / "push", LOG, version=version)
+    with pytest.raises(DeFlowError, match="rewards=zero"):
+        load_file(tmp_path / "push")
+    data = load_file(tmp_path / "push", ["rewards=zero"])
+    arrays = logs.flat(LOG)
+    reference = Dataset.from_arrays(
+        arrays["observations"],
+        arrays["actions"],
+        np.zeros(len(arrays["actions"])),
+        np.zeros(len(arrays["actions"])),
+        lengths=[len(episode["actions"]) for episode in LOG],
+    )
+    assert data.fingerprint() == reference.fingerprint()
+    done = load_file(tmp_path / "push", ["rewards=zero", "terminals=next.done"])
+    assert (done.masks == 0).sum() == len(LOG)
+    with pytest.raises(DeFlowError, match="type string"):
+        load_file(tmp_path / "push", ["rewards=zero", "observations=task"])
+
+
+def test_lerobot_frames_must_be_whole_and_in_order(tmp_path: Path) -> None:
+    source = logs.write_lerobot(tmp_path / "push", LOG)
+    chunk = source / "data" / "chunk-000"
+    (chunk / "file-001.parquet").rename(tmp_path / "kept.parquet")
+    with pytest.raises(DeFlowError, match="declares 24"):
+        load_file(source, ["rewards=zero"])
+    shutil.copy(tmp_path / "kept.parquet", chunk / "file-001.parquet")
+    last = chunk / "file-003.parquet"
+    pq.write_table(pq.read_table(last).take([1, 0, 2, 3]), last)
+    with pytest.raises(DeFlowError, match="out of order at row"):
+        load_file(source, ["rewards=zero"])
+
+
+def test_dictionaries_of_numbers_are_numbers(tmp_path: Path) -> None:
+    rewards = pa.array(logs.flat(LOG)["rewards"]).dictionary_encode()
+    whole = logs.table(LOG)
+    index = whole.column_names.index("rewards")
+    pq.write_table(whole.set_column(index, "rewards", rewards), tmp_path / "log.parquet")
+    assert load_file(tmp_path / "log.parquet").fingerprint() == logs.expected(LOG)
+
+
+def test_one_column_is_a_vector_of_one(tmp_path: Path) -> None:
+    arrays = logs.flat(LOG)
+    del arrays["next_observations"]
+    arrays["observations"] = arrays["observations"][:, 0]
+    arrays["actions"] = arrays["actions"][:, 0]
+    np.savez(tmp_path / "log.npz", **arrays)
+    raw = read_raw(tmp_path / "log.npz")
+    assert raw.observations.shape == raw.actions.shape == (sum(logs.LENGTHS), 1)
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["state"], "role=name"),
+        (["actions="], "role=name"),
+        (["action=a"], r"no role 'action' .*'actions'"),
+        (["actions=a", "actions=b"], "twice"),
+        (["{"], "no JSON"),
+        (["[1]"], "role=name"),
+        (['{"actions": 3}'], "must be names"),
+        (['{"actions": [""]}'], "must be names"),
+        (['{"rewards": ["a", "b"]}'], "one column"),
+    ],
+)
+def test_columns_that_are_misspelt_are_named(words: list[str], error: str) -> None:
+    with pytest.raises(DeFlowError, match=error):
+        Columns.parse(words)
+
+
+def test_columns_survive_json() -> None:
+    columns = Columns.parse(["observations=a,b", "rewards=zero", "episode=run"])
+    assert Columns.from_json(json.loads(json.dumps(columns.to_json()))) == columns
+    assert Columns.of(None) == Columns()
