@@ -44,7 +44,11 @@ BELOW: dict[str, set[str]] = {
 VERSION = {"_version", "__version__"}
 
 # Training knows agents only through their contract: it turns names into agents, and names no agent.
-DOORS = {("training", "agents"): "deflow.agents.registry"}
+DOORS = {
+    ("training", "agents"): "deflow.agents.registry",
+    # Evaluation without an environment fits a value of its own.
+    ("training", "value"): "deflow.value.fqe",
+}
 
 
 def modules() -> list[Path]:

@@ -5,23 +5,32 @@ from __future__ import annotations
 import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from deflow.training.off_policy import OffPolicy
+    from deflow.training.run_folder import RunFolder
 
 
 @dataclass
 class Evaluate:
-    """Play episodes with a trained run in its environment.
+    """Play episodes with a trained run in its environment, or judge it by data alone.
 
     Environments and noise are fixed by (seed, episode, step): the same seed gives the same episodes
     whatever the number of workers.
+
+    With --off-policy nothing is played: fitted Q evaluation estimates the policy's value where
+    held-out episodes begin, beside statistics of the held-out data, with intervals over episodes.
 
     Examples:
       deflow evaluate runs/my-run --episodes 50
       deflow evaluate runs/my-run --policy prior
       deflow evaluate runs/my-run --policy prior --best-of 16
       deflow evaluate runs/my-run --video episode.gif
+      deflow evaluate runs/my-run --off-policy
+      deflow evaluate runs/robot --off-policy --data my-data.npz --fqe-steps 50000
     """
 
     run_dir: Positional[Path]
@@ -40,6 +49,17 @@ class Evaluate:
     """Which episode to film."""
     workers: int = 0
     """Processes that step environments (0: one for each core)."""
+    off_policy: bool = False
+    """Judge the run by data alone, without an environment."""
+    fqe_steps: int = 20_000
+    """With --off-policy: gradient steps of the fitted Q evaluation."""
+    held_out: float = 0.2
+    """With --off-policy: the share of your own data's episodes that the fit leaves out (an OGBench
+    set has a validation file)."""
+    data: Path | None = None
+    """With --off-policy: your own data, where the run was trained on a file."""
+    data_dir: Path | None = None
+    """With --off-policy: where datasets are, if not where the run found them."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -53,6 +73,8 @@ class Evaluate:
 
         require("episodes", self.episodes, at_least=1)
         folder = RunFolder.open(self.run_dir)
+        if self.off_policy:
+            return self._judge_by_data(folder)
         found = judge(
             folder,
             episodes=self.episodes,
@@ -78,3 +100,69 @@ class Evaluate:
             table.add_row(member, success, f"{result.return_:.1f}", f"{result.length:.0f}")
         Console().print(table)
         return 0
+
+    def _judge_by_data(self, folder: RunFolder) -> int:
+        from deflow.core.checks import require
+        from deflow.core.errors import DeFlowError
+        from deflow.data.own import load_file
+        from deflow.training.off_policy import off_policy
+
+        if self.video:
+            raise DeFlowError(
+                "--off-policy plays no episode that --video could show: give one of them."
+            )
+        require("fqe_steps", self.fqe_steps, at_least=1)
+        found = off_policy(
+            folder,
+            dataset=load_file(self.data) if self.data else None,
+            steps=self.fqe_steps,
+            seed=self.seed,
+            share=self.held_out,
+            policy=self.policy,
+            best_of=self.best_of,
+            data_dir=self.data_dir,
+        )
+        if self.json:
+            print(jsonlib.dumps({**found.json(), "best_of": self.best_of}))
+        else:
+            _print_off_policy(found)
+        return 0
+
+
+def _print_off_policy(found: OffPolicy) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console()
+    for member in found.members:
+        document = member.json()
+        calibration = document["calibration"] or {}
+        table = Table(title=f"{found.folder.path.name}, {member.member}", title_justify="left")
+        table.add_column("held-out data")
+        table.add_column("value", justify="right")
+        table.add_column("95%", justify="right")
+        for words, part in (
+            (f"value of the {found.policy} (fitted Q)", document["value"]),
+            ("returns in the data", document["returns"]),
+            ("squared distance to data actions", document["action_distance"]),
+            ("flow loss", document["flow_loss"]),
+            ("slope of returns on Q", calibration.get("slope")),
+            ("rank correlation of Q and returns", calibration.get("rank_correlation")),
+            ("mean of Q - return", calibration.get("mean_error")),
+        ):
+            if part:
+                low, high = part["interval"]
+                table.add_row(words, _number(part["value"]), f"{_number(low)} to {_number(high)}")
+        console.print(table)
+        for reason in member.reasons.values():
+            console.print(reason)
+    document = found.held_out.json()
+    console.print(
+        f"Held out: {document['source']} ({document['episodes']:,} episodes, "
+        f"{document['transitions']:,} transitions). Fitted on {document['fitted_transitions']:,} "
+        f"transitions in {found.steps:,} steps."
+    )
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3g}"

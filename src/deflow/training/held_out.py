@@ -1,0 +1,132 @@
+"""What a run is judged on without an environment: held-out episodes, and what they earned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deflow.core.checks import require
+from deflow.core.errors import DeFlowError
+from deflow.data.dataset import Dataset
+from deflow.training.config import TrainConfig
+from deflow.training.run_folder import RunFolder
+from deflow.training.train import prepare_again
+
+UNSEEN = 0.05
+"""A cut episode's return is known where what follows the cut weighs no more than this."""
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """The data that an evaluation fits, and those that it looks at afterwards.
+
+    Attributes:
+        fit: what fitted Q evaluation learns from.
+        held: what all statistics are taken over.
+        source: in words, what is held out, and of what.
+    """
+
+    fit: Dataset
+    held: Dataset
+    source: str
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "source": self.source,
+            "episodes": len(np.unique(episodes_of(self.held))),
+            "transitions": self.held.transitions,
+            "fitted_transitions": self.fit.transitions,
+        }
+
+
+def hold_out(
+    folder: RunFolder, config: TrainConfig, dataset: Dataset | None, share: float, seed: int
+) -> HeldOut:
+    """A run's own data in two parts.
+
+    OGBench's sets bring a validation file, which nothing was trained on. Of other data a share of
+    the episodes is held out of the evaluation's fit; the policy itself has seen them.
+
+    Raises:
+        DeFlowError: other data than the run's, or too few episodes to hold some out.
+    """
+    require("share", share, above=0, below=1)
+    blind = replace(config, env=None)
+    own = folder.read_json("provenance.json")["dataset"]["own"]
+    task = None if own or dataset is not None else _ogbench_task(config.task)
+    if task is None:
+        return _split(prepare_again(folder, blind, dataset).dataset, share, seed)
+    from deflow.data.ogbench import load_task
+
+    train, validation = load_task(task, config.data_dir)
+    prepare_again(folder, blind, train)
+    return HeldOut(train, validation, "the validation file, on which nothing was trained")
+
+
+def _ogbench_task(name: str) -> Any:
+    """The OGBench task of that name, or None."""
+    from deflow.data.names import parse_task
+
+    try:
+        return parse_task(name)
+    except DeFlowError:
+        return None
+
+
+def _split(data: Dataset, share: float, seed: int) -> HeldOut:
+    episode = episodes_of(data)
+    names = np.unique(episode)
+    count = max(2, round(share * len(names)))
+    if len(names) - count < 1:
+        raise DeFlowError(
+            f"{data.name} has {len(names)} episodes with transitions, too few to hold {count} of "
+            "them out: give more, or hold out a smaller share."
+        )
+    chosen = np.random.default_rng(seed).choice(names, count, replace=False)
+    out = np.isin(episode, chosen)
+    fit, held = (
+        replace(data, rows=data.rows[part], next_rows=data.next_rows[part]) for part in (~out, out)
+    )
+    return HeldOut(
+        fit,
+        held,
+        f"{count} of {len(names)} episodes, held out of the evaluation's fit; the policy itself "
+        "was trained on them too",
+    )
+
+
+def episodes_of(data: Dataset) -> NDArray[np.intp]:
+    """[M]: the number of each transition's episode."""
+    return np.searchsorted(data.episode_ends, data.rows)
+
+
+def discounted_returns(
+    data: Dataset, discount: float
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    """What followed each transition, r + gamma mask (what followed the next), and whether that is
+    the whole of it: [M] each.
+
+    Nothing is added after the last transition of an episode. The return is the whole where the
+    episode truly ended there, or where what a cut has hidden weighs at most 5%. Whether a cut
+    episode's row counts depends on its place alone and not on what was earned after it, which would
+    favour rows with success ahead. Where some episodes end and others are cut early, the known
+    returns are still those of episodes that ended.
+    """
+    episode = episodes_of(data)
+    last = np.append(episode[1:] != episode[:-1], True)
+    rewards = data.rewards[data.rows].astype(np.float64)
+    carried = discount * data.masks[data.rows].astype(np.float64)
+    returns, left = np.zeros(len(rewards)), np.zeros(len(rewards), np.int64)
+    ahead, steps = 0.0, 0
+    for i in range(len(rewards) - 1, -1, -1):
+        if last[i]:
+            ahead, steps = 0.0, 0
+        ahead, steps = rewards[i] + carried[i] * ahead, steps + 1
+        returns[i], left[i] = ahead, steps
+    # Of each row, how its episode's last transition went on.
+    ending = np.flatnonzero(last)[np.searchsorted(np.flatnonzero(last), np.arange(len(rewards)))]
+    known = (carried[ending] == 0) | (discount**left <= UNSEEN)
+    return returns, known

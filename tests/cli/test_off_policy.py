@@ -1,0 +1,36 @@
+"""`deflow evaluate --off-policy`: the table, the document, and what does not go together."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from deflow.cli import main
+
+Printed = Callable[..., Any]
+
+
+def test_a_run_is_judged_by_its_own_file(
+    finished: Path, file: Path, printed: Printed, capsys: pytest.CaptureFixture[str]
+):
+    words = ("evaluate", finished, "--off-policy", "--fqe-steps", 2, "--data", file)
+    document = printed(*words, "--json")
+    assert [member["member"] for member in document["members"]] == ["seed0", "seed1"]
+    assert document["fqe"]["steps"] == 2
+    assert document["held_out"]["episodes"] == 5
+    assert printed(*words, "--json", "--held-out", 0.5)["held_out"]["episodes"] == 12
+    assert main.run([str(word) for word in words]) == 0
+    out = capsys.readouterr().out
+    for part in ("finished, seed1", "value of the policy", "flow loss", "rank correlation"):
+        assert part in out
+    assert "5 of 24 episodes" in " ".join(out.split())
+
+
+def test_what_does_not_go_together_is_said(finished: Path, refused: Callable[..., str]):
+    words = ("evaluate", finished, "--off-policy")
+    assert "give them again, with --data FILE" in refused(*words)
+    assert "plays no episode" in refused(*words, "--video", "x.gif")
+    assert "fqe_steps must be at least 1" in refused(*words, "--fqe-steps", 0)
