@@ -42,7 +42,7 @@ def test_the_example_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 def test_an_agent_that_cannot_be_imported_is_named():
-    with pytest.raises(DeFlowError, match="no agent 'no_such_module:Agent'"):
+    with pytest.raises(DeFlowError, match="should be an agent, was not found"):
         agent_class("no_such_module:Agent")
     with pytest.raises(DeFlowError, match=r"no class of deflow\.Agent"):
         agent_class("pathlib:Path")

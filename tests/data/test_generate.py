@@ -226,7 +226,7 @@ def test_what_goes_wrong_in_a_worker_is_one_error(tmp_path: Path) -> None:
     ("dataset", "words"),
     [
         ("antmaze-large-navigate-v0", "expert"),
-        ("visual-cube-single-play-v0", "pixel sets are not supported yet"),
+        ("visual-cube-triple-play-v0", "There is no visual dataset"),
         ("pointmaze-large-stitch-v0", "only 'navigate' sets"),
         ("cube-singel-play-v0", "nearest names are cube-single-play-v0"),
     ],

@@ -198,14 +198,14 @@ def test_a_chunk_that_inflates_beyond_its_size_is_refused(
     bomb(path, 100 << 20)
     refused(path, "more than it declares")
     bomb(path, 40 << 20)
-    monkeypatch.setattr(hdf5, "_available_memory", lambda: 64 << 20)
+    monkeypatch.setattr(hdf5, "available_memory", lambda: 64 << 20)
     refused(path, "more than it declares")
 
 
 def test_a_chunk_counts_as_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("a", (1,), "i1", chunks=(1 << 31,), maxshape=(None,))
-    monkeypatch.setattr(hdf5, "_available_memory", lambda: 1 << 30)
+    monkeypatch.setattr(hdf5, "available_memory", lambda: 1 << 30)
     refused(path, "declares 2.0 GiB")
 
 
@@ -215,9 +215,9 @@ def test_a_deflated_set_is_read_where_memory_is_tight(
     noise = np.random.default_rng(0).integers(0, 256, 1 << 20, np.uint8)
     with h5py.File(path, "w") as file:
         file.create_dataset("a", data=noise, chunks=(1 << 19,), compression="gzip")
-    monkeypatch.setattr(hdf5, "_available_memory", lambda: 8 << 20)
+    monkeypatch.setattr(hdf5, "available_memory", lambda: 8 << 20)
     np.testing.assert_array_equal(read_hdf5(path)["a"], noise)
-    monkeypatch.setattr(hdf5, "_available_memory", lambda: 1 << 20)
+    monkeypatch.setattr(hdf5, "available_memory", lambda: 1 << 20)
     refused(path, "declares")
 
 

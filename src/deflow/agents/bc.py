@@ -29,12 +29,15 @@ class BC(Trained):
     """Settings of BC."""
 
     name: ClassVar[str] = "bc"
+    sees_frames: ClassVar[bool] = True
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> BCState:
         return BCState(self.actor(Mean, key, spec))
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
-        return (self.phase("joint", spec.total_steps, lambda agent, key: (), BC.gradients),)
+        return (
+            self.phase("joint", spec.total_steps, lambda agent, key: (), BC.gradients, spec.frame),
+        )
 
     def gradients(
         self, state: BCState, batch: Batch, noise: Noise, clock: Clock

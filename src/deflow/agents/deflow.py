@@ -62,6 +62,7 @@ class DeFlow(FlowPolicy):
     """Settings of DeFlow. Numeric ones may be swept in one family; the others are static."""
 
     name: ClassVar[str] = "deflow"
+    sees_frames: ClassVar[bool] = True
     schedules: ClassVar[tuple[str, ...]] = ("joint", "flow-first")
 
     delta: float = setting(0.001, above=0)
@@ -109,12 +110,18 @@ class DeFlow(FlowPolicy):
             self.prior_steps or spec.total_steps,
             lambda agent, key: agent.draw_flow(key, spec),
             cls.flow_gradients,
+            spec.frame,
             leaves=(cached_proposals(self.proposals, spec),),
             graft=share_flow,
         )
         draw = lambda agent, key: agent.draw_cached(key, spec)  # noqa: E731
         policy = self.phase(
-            "policy", spec.total_steps, draw, cls.cached_gradients, fields=("proposals",)
+            "policy",
+            spec.total_steps,
+            draw,
+            cls.cached_gradients,
+            spec.frame,
+            fields=("proposals",),
         )
         return (flow, policy)
 

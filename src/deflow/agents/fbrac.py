@@ -42,6 +42,7 @@ class FBRAC(FlowAlone):
     """Settings of FBRAC."""
 
     name: ClassVar[str] = "fbrac"
+    sees_frames: ClassVar[bool] = True
 
     alpha: float = setting(100.0, at_least=0)
     """Weight of flow matching (Table 6)."""

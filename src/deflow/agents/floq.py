@@ -31,6 +31,8 @@ from deflow.value.td import aggregate, beside, td_target
 class FlowValued(Bootstrapped):
     """An agent whose critic is a flow over returns, with a distilled critic for its actor."""
 
+    sees_frames: ClassVar[bool] = False
+
     critic_steps: int = setting(8, at_least=1)
     """Euler steps from noise to a return."""
     noise_samples: int = setting(8, at_least=1)

@@ -18,6 +18,7 @@ from deflow.behavior.flow import VectorField
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.distillation import OneStep, distillation_loss
+from deflow.nn.encoder import opened
 from deflow.nn.learner import Learner
 
 
@@ -34,6 +35,7 @@ class FQL(FlowPolicy):
     """Settings of FQL."""
 
     name: ClassVar[str] = "fql"
+    sees_frames: ClassVar[bool] = True
 
     alpha: float = setting(10.0, at_least=0)
     """Weight of the distillation (Table 6); the code's, a mean over the action's dimensions."""
@@ -71,5 +73,6 @@ class FQL(FlowPolicy):
 
     def sample(self, state: FQLState, observations: Array, x0: Array) -> Array:
         """One pass of the one-step policy."""
+        one_step, observations = opened(state.one_step.model, observations)
         observations = jnp.broadcast_to(observations, (*x0.shape[:-1], observations.shape[-1]))
-        return jnp.clip(state.one_step.model(observations, x0), -1, 1)
+        return jnp.clip(one_step(observations, x0), -1, 1)

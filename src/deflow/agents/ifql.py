@@ -34,6 +34,7 @@ class IFQL(Flowing, Implicit):
     """Settings of IFQL."""
 
     name: ClassVar[str] = "ifql"
+    sees_frames: ClassVar[bool] = True
 
     best_of: int = setting(32, at_least=1)
     """Actions proposed for each that is taken (N of Table 6)."""
@@ -50,7 +51,7 @@ class IFQL(Flowing, Implicit):
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         draw = lambda agent, key: agent.draw_flow(key, spec)  # noqa: E731
-        return (self.phase("joint", spec.total_steps, draw, IFQL.gradients),)
+        return (self.phase("joint", spec.total_steps, draw, IFQL.gradients, spec.frame),)
 
     def gradients(
         self, state: IFQLState, batch: Batch, noise: FlowNoise, clock: Clock

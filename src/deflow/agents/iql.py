@@ -37,6 +37,7 @@ class IQL(Implicit):
     """Settings of IQL."""
 
     name: ClassVar[str] = "iql"
+    sees_frames: ClassVar[bool] = True
 
     alpha: float = setting(10.0, at_least=0)
     """Inverse temperature of the advantage weights (Table 6)."""
@@ -52,7 +53,9 @@ class IQL(Implicit):
         )
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
-        return (self.phase("joint", spec.total_steps, lambda agent, key: (), IQL.gradients),)
+        return (
+            self.phase("joint", spec.total_steps, lambda agent, key: (), IQL.gradients, spec.frame),
+        )
 
     def gradients(
         self, state: IQLState, batch: Batch, noise: Noise, clock: Clock

@@ -6,8 +6,8 @@ arXiv 2305.09836, as in FQL's official code.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -20,6 +20,7 @@ from deflow.core.agent import Mode, Noise, Phase, State
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.regularisation import penalty, regularised_loss
+from deflow.nn.encoder import Encoded
 from deflow.nn.learner import Learner
 from deflow.value.td import Critic, td_loss, td_target
 
@@ -37,6 +38,7 @@ class ReBRAC(Critical):
     """Settings of ReBRAC."""
 
     name: ClassVar[str] = "rebrac"
+    sees_frames: ClassVar[bool] = True
     targets: ClassVar[Mapping[str, str]] = {"target_critic": "critic", "target_actor": "actor"}
 
     alpha_actor: float = setting(0.01, at_least=0)
@@ -60,8 +62,8 @@ class ReBRAC(Critical):
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         draw = lambda agent, key: agent.draw_update(key, spec)  # noqa: E731
-        steps = spec.total_steps
-        return (self.phase("joint", steps, draw, ReBRAC.gradients, fields=("next_actions",)),)
+        steps, fields = spec.total_steps, ("next_actions",)
+        return (self.phase("joint", steps, draw, ReBRAC.gradients, spec.frame, fields=fields),)
 
     def draw_update(self, key: PRNGKeyArray, spec: Spec) -> Float[Array, "batch act"]:
         return jax.random.normal(key, (self.batch_size, spec.action_dim))
@@ -86,7 +88,8 @@ class ReBRAC(Critical):
             return still
 
         moves = self.moves(clock)
-        actor, metrics = jax.lax.cond(moves, move, rest, state.actor.model)
+        branch = _select if isinstance(state.actor.model, Encoded) else jax.lax.cond
+        actor, metrics = branch(moves, move, rest, state.actor.model)
         measured = {"actor/measured": moves.astype(jnp.float32)}
         return {"critic": critic, "actor": actor}, {**critic_metrics, **metrics, **measured}
 
@@ -126,3 +129,8 @@ class ReBRAC(Critical):
         if mode == "explore":
             actions += jnp.clip(self.noise_scale * noise, -self.noise_clip, self.noise_clip)
         return jnp.clip(actions, -1, 1)
+
+
+def _select(moves: Array, yes: Callable[..., Any], no: Callable[..., Any], operand: Any) -> Any:
+    """`lax.cond` without a branch, in which convolutions are some fifty times slower on CPUs."""
+    return jax.tree.map(lambda a, b: jnp.where(moves, a, b), yes(operand), no(operand))

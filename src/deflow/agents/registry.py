@@ -78,7 +78,7 @@ def agent_class(name: str) -> type[Agent]:
 
 
 def _own_class(name: str) -> type[Agent]:
-    found = imported(name, "an agent")
+    found = imported(name, "an agent", "Class")
     if not (isinstance(found, type) and issubclass(found, Agent)):
         raise DeFlowError(f"{name} is no class of deflow.Agent; derive one from it.")
     return found

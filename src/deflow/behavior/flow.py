@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from deflow.nn.encoder import opened
 from deflow.nn.mlp import ActionNet
 
 Path = Literal["straight", "circular"]
@@ -75,8 +76,10 @@ def integrate(
 ) -> Float[Array, "*batch act"]:
     """From noise to actions in equal steps, t = 0, 1/steps, ...; clipped at the end.
 
-    Observations may lack the leading axes of `x0` (several samples for each state).
+    Observations may lack the leading axes of `x0` (several samples for each state). Frames are
+    encoded once, not at every step.
     """
+    field, observations = opened(field, observations)
     observations = jnp.broadcast_to(observations, (*x0.shape[:-1], observations.shape[-1]))
     size = 1 / steps
 

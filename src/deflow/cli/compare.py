@@ -42,7 +42,7 @@ class Compare(Running):
         from deflow.experiments.compare import compare, print_comparison
 
         out = self.out or Path("runs") / f"compare-{self.task}"
-        document = compare(self.configs(out), out, self.dataset())
+        document = compare(self.configs(out), out, self.own())
         if self.json:
             print(jsonlib.dumps(document))
         else:

@@ -102,9 +102,9 @@ class Evaluate:
         return 0
 
     def _judge_by_data(self, folder: RunFolder) -> int:
+        from deflow.cli.options import own_again
         from deflow.core.checks import require
         from deflow.core.errors import DeFlowError
-        from deflow.data.own import load_file
         from deflow.training.off_policy import off_policy
 
         if self.video:
@@ -114,7 +114,7 @@ class Evaluate:
         require("fqe_steps", self.fqe_steps, at_least=1)
         found = off_policy(
             folder,
-            dataset=load_file(self.data) if self.data else None,
+            dataset=own_again(folder, self.data),
             steps=self.fqe_steps,
             seed=self.seed,
             share=self.held_out,

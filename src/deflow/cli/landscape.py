@@ -49,9 +49,9 @@ class Landscape:
         from rich.console import Console
         from rich.table import Table
 
+        from deflow.cli.options import own_again
         from deflow.core.checks import require
         from deflow.core.errors import DeFlowError
-        from deflow.data.own import load_file
         from deflow.experiments.landscape import Plane, draw, look
         from deflow.training.run_folder import RunFolder
 
@@ -65,7 +65,7 @@ class Landscape:
         found = look(
             folders,
             self.state,
-            dataset=load_file(self.data) if self.data else None,
+            dataset=own_again(folders[0], self.data),
             samples=self.samples,
             seed=self.seed,
             member=self.member,

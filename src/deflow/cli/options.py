@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from deflow.core.errors import DeFlowError
+
+if TYPE_CHECKING:
+    from deflow.data.own import Own
+    from deflow.training.run_folder import RunFolder
 
 
 @dataclass(kw_only=True)
@@ -18,7 +24,20 @@ class TrainingOptions:
     preset: Literal["paper", "none"] = "paper"
     """Begin from the published settings of the task's environment, or from plain defaults."""
     data: Path | None = None
-    """Your own data: an npz file with observations, actions, rewards, terminals, ..."""
+    """Your own data: a file (.npz, .hdf5, .parquet), a folder (Parquet, LeRobot, Minari), or
+    minari: and a set's id."""
+    columns: tuple[str, ...] = ()
+    """Which column of --data is what, each as role=name (see `deflow data inspect --help`)."""
+    action_bounds: tuple[float, ...] = ()
+    """The bounds of the actions in --data: low and high for all, or all lows, then all highs
+    (default: those that the data declare, else [-1, 1] where they lie there)."""
+    normalize_observations: bool = False
+    """Bring the observations of --data to mean 0 and deviation 1; the policy does so by itself."""
+    scale_rewards: str = "1"
+    """Multiply the rewards of --data by a number, by 1 / deviation (std), or so that returns lie
+    1000 apart (range)."""
+    shift_rewards: float = 0.0
+    """Add this to the rewards of --data before they are scaled."""
     env: str | None = None
     """Your own environment, as module:make."""
     eval_every: int = 100_000
@@ -39,3 +58,50 @@ class TrainingOptions:
     """Processes that step environments (0: one for each core)."""
     json: bool = False
     """Print the result as JSON."""
+
+    def own(self) -> Own | None:
+        """The user's own data, where --data names some; raises `DeFlowError` as `load_own`."""
+        if self.data is None:
+            return None
+        from deflow.data.own import load_own
+
+        return load_own(
+            self.data,
+            self.columns,
+            bounds=_box(self.action_bounds),
+            normalize_observations=self.normalize_observations,
+            scale_rewards=_scale(self.scale_rewards),
+            shift_rewards=self.shift_rewards,
+        )
+
+
+def own_again(folder: RunFolder, data: Path | None) -> Own | None:
+    """A run's own data, read from `data` as they were when it was trained."""
+    if data is None:
+        return None
+    from deflow.data.own import load_again
+
+    return load_again(data, folder.read_json("conversion.json"))
+
+
+def _box(numbers: tuple[float, ...]) -> Any:
+    """Bounds of actions; None where none are given."""
+    if len(numbers) % 2:
+        raise DeFlowError(
+            f"--action-bounds takes as many lows as highs, but there are {len(numbers)} numbers."
+        )
+    from deflow.data.transforms import Box
+
+    half = len(numbers) // 2
+    return Box(numbers[:half], numbers[half:]) if numbers else None
+
+
+def _scale(word: str) -> Any:
+    if word in ("std", "range"):
+        return word
+    try:
+        return float(word)
+    except ValueError as error:
+        raise DeFlowError(
+            f"--scale-rewards takes a number, std or range, but it is {word!r}."
+        ) from error

@@ -32,10 +32,11 @@ class Resume:
     """Print the result as JSON."""
 
     def run(self) -> int:
+        from deflow.cli.options import own_again
         from deflow.cli.result import show
-        from deflow.data.own import load_file
+        from deflow.training.run_folder import RunFolder
         from deflow.training.train import resume
 
-        dataset = load_file(self.data) if self.data else None
-        show(resume(self.run_dir, dataset, self.data_dir, self.workers), self.json)
+        own = own_again(RunFolder.open(self.run_dir), self.data)
+        show(resume(self.run_dir, own, self.data_dir, self.workers), self.json)
         return 0

@@ -15,7 +15,6 @@ from deflow.core.errors import DeFlowError
 
 if TYPE_CHECKING:
     from deflow.core.agent import Agent
-    from deflow.data.dataset import Dataset
     from deflow.training.config import TrainConfig
 
 Words = tyro.conf.UseAppendAction[tuple[tuple[str, ...], ...]]
@@ -60,12 +59,6 @@ class Running(TrainingOptions):
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         shared = {name: value for name, value in shared.items() if name in names}
         return TrainConfig(**{**shared, "agent": agent, "run_dir": run_dir, **options})
-
-    def dataset(self) -> Dataset | None:
-        """The user's own data, where --data names a file."""
-        from deflow.data.own import load_file
-
-        return load_file(self.data) if self.data else None
 
     def check_owners(self, labels: Iterable[str]) -> None:
         """Raise `DeFlowError` where --set speaks of an agent that is not among `labels`."""

@@ -96,7 +96,6 @@ class Train(TrainingOptions):
 
     def run(self) -> int:
         from deflow.cli.result import show
-        from deflow.data.own import load_file
         from deflow.training.config import TrainConfig
         from deflow.training.train import train
 
@@ -105,7 +104,7 @@ class Train(TrainingOptions):
         config.validate()
         if self.preset == "paper" and not (self.config or self.data):
             self._say_where_nothing_is_published()
-        show(train(config, load_file(self.data) if self.data else None), self.json)
+        show(train(config, self.own()), self.json)
         return 0
 
     def _say_where_nothing_is_published(self) -> None:

@@ -65,6 +65,8 @@ class Agent(eqx.Module):
     name: ClassVar[str]
     schedules: ClassVar[tuple[str, ...]] = ("joint",)
     """Ways to order its training; the first is the published one."""
+    sees_frames: ClassVar[bool] = False
+    """Whether it also learns where observations are frames."""
 
     def validate(self) -> None:
         """Raise `DeFlowError` where a setting is out of range."""

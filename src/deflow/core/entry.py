@@ -10,7 +10,7 @@ from typing import Any
 from deflow.core.errors import DeFlowError
 
 
-def imported(entry: str, what: str) -> Any:
+def imported(entry: str, what: str, kind: str = "name") -> Any:
     """The object that `module:name` (or `module:Class.name`) leads to.
 
     It is looked for among the installed packages and in the current folder, which a command does
@@ -18,7 +18,7 @@ def imported(entry: str, what: str) -> Any:
     """
     module, _, path = entry.partition(":")
     if not module or not path:
-        raise DeFlowError(f"'{entry}' is not {what}; write it as module:name.")
+        raise DeFlowError(f"'{entry}' does not name {what}; write it as module:{kind}.")
     if os.getcwd() not in sys.path:
         sys.path.append(os.getcwd())
     try:
@@ -28,7 +28,7 @@ def imported(entry: str, what: str) -> Any:
     except (ImportError, AttributeError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DeFlowError(
-            f"There is no {what.removeprefix('an ')} '{entry}' ({reason}); it is looked for among "
+            f"'{entry}', which should be {what}, was not found ({reason}); it is looked for among "
             "the installed packages and in the current folder."
         ) from error
     return found

@@ -10,7 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow.core.errors import DeFlowError
+from deflow.core.frames import Frame
 from deflow.data import checks
+from deflow.data.frames import frames
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int32]
@@ -22,7 +24,8 @@ class Dataset:
 
     Attributes:
         name: where it came from, for messages and reports.
-        observations: [N, obs] float32; every observation once, those that only end a step too.
+        observations: [N, obs] float32, or frames [N, height, width, channels] in bytes; every
+            observation once, those that only end a step too.
         actions: [N, act] float32, within +-(1 - 1e-5).
         rewards: [N] float32.
         masks: [N] float32; 0 where the episode truly ended, so that nothing is bootstrapped.
@@ -32,7 +35,7 @@ class Dataset:
     """
 
     name: str
-    observations: Floats
+    observations: NDArray[Any]
     actions: Floats
     rewards: Floats
     masks: Floats
@@ -44,6 +47,12 @@ class Dataset:
     def transitions(self) -> int:
         """How many transitions there are (M)."""
         return len(self.rows)
+
+    @property
+    def frame(self) -> Frame | None:
+        """The shape of one frame, where observations are frames."""
+        _, *rest = self.observations.shape
+        return (rest[0], rest[1], rest[2]) if len(rest) == 3 else None
 
     @property
     def nbytes(self) -> int:
@@ -85,20 +94,21 @@ class Dataset:
         matter, since nothing is bootstrapped).
 
         Args:
-            observations: [N, obs] real numbers.
+            observations: [N, obs] real numbers, or frames [N, height, width, channels] in bytes.
             actions: [N, act] in [-1, 1].
             rewards: [N].
             terminals: [N] booleans: true terminations (not time limits).
             timeouts: [N] booleans: the trajectory was cut here.
             lengths: rows of each trajectory, summing to N.
-            next_observations: [N, obs]; only those that are not simply the following row are kept.
+            next_observations: as observations; only those that are not simply the following row
+                are kept.
             name: for messages and reports.
 
         Raises:
             DeFlowError: shapes that disagree, numbers that are not finite, discrete actions or
                 actions outside the box, flags that are not booleans, nothing to learn from.
         """
-        obs = checks.matrix(observations, f"{name}: observations")
+        obs = _observed(observations, f"{name}: observations")
         count = len(obs)
         act = checks.actions(actions, f"{name}: actions", count)
         reward = checks.finite(
@@ -116,7 +126,8 @@ class Dataset:
         else:
             rows = np.arange(count)
             following, extra = _locate(obs, next_observations, name)
-            obs, act = np.concatenate([obs, extra]), _pad(act, len(extra), 0.0)
+            obs = np.concatenate([obs, extra]) if len(extra) else obs
+            act = _pad(act, len(extra), 0.0)
             reward = _pad(reward, len(extra), 0.0)
         if not len(rows):
             raise DeFlowError(
@@ -151,20 +162,35 @@ def _ends_by_length(lengths: Any, count: int, name: str) -> NDArray[np.bool_]:
     return ends
 
 
-def _locate(obs: Floats, next_observations: Any, name: str) -> tuple[NDArray[np.int64], Floats]:
+def _observed(value: Any, what: str) -> NDArray[Any]:
+    """Vectors, or frames as they are."""
+    seen = getattr(value, "ndim", 0) == 4
+    return frames(value, what) if seen else checks.matrix(value, what)
+
+
+def _locate(
+    obs: NDArray[Any], next_observations: Any, name: str
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
     """The row of each next observation: the following row where equal, else an extra row."""
     what = f"{name}: next_observations"
-    given = checks.same_rows(checks.matrix(next_observations, what), what, len(obs))
-    if given.shape[1] != obs.shape[1]:
+    given = checks.same_rows(_observed(next_observations, what), what, len(obs))
+    if given.shape[1:] != obs.shape[1:]:
         raise DeFlowError(
-            f"{what} have {given.shape[1]} columns, and observations have {obs.shape[1]}; they "
-            "must agree."
+            f"{what} have {_columns(given)}, and observations have {_columns(obs)}; they must "
+            "agree."
         )
     apart = np.ones(len(obs), np.bool_)
-    apart[:-1] = (given[:-1] != obs[1:]).any(axis=1)
+    apart[:-1] = (given[:-1] != obs[1:]).any(axis=tuple(range(1, obs.ndim)))
     following = np.arange(1, len(obs) + 1)
     following[apart] = len(obs) + np.arange(apart.sum())
     return following, given[apart]
+
+
+def _columns(array: NDArray[Any]) -> str:
+    """`4 columns`, or `frames of 64x64x3`."""
+    if array.ndim == 2:
+        return f"{array.shape[1]} columns"
+    return f"frames of {'x'.join(map(str, array.shape[1:]))}"
 
 
 def _pad(array: Floats, rows: int, value: float) -> Floats:

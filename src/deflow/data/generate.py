@@ -19,6 +19,7 @@ from deflow.core.errors import DeFlowError
 from deflow.core.files import write_json
 from deflow.core.progress import console, progress_bar
 from deflow.data.folder import ensure_writable
+from deflow.data.names import is_visual
 from deflow.data.npz import join_npz
 from deflow.data.provenance import (
     check_files,
@@ -94,6 +95,11 @@ def generate(
     target = data_dir / f"{recipe.dataset}.npz"
     partial = data_dir / f".{recipe.dataset}.partial"
     with _sole_user(data_dir, recipe.dataset):
+        if is_visual(recipe.dataset) and (overwrite or not target.exists()):
+            from deflow.data.visual import expected_duration
+
+            count = episodes + settings["validation_episodes"]
+            console.print(expected_duration(recipe, count, workers))
         if not _begin(settings, target, partial, overwrite):
             console.print(f"{target} is already there, made with these settings; nothing to do.")
             return target

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import re
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import nullcontext
@@ -13,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from deflow.core.errors import DeFlowError
+from deflow.core.memory import available_memory
 from deflow.core.progress import progress_bar
 
 Array = np.ndarray[Any, Any]
@@ -154,7 +153,7 @@ def _judge(path: Path, name: str, dataset: Any) -> None:
 def _judge_chunks(path: Path, name: str, dataset: Any, *, deflated: bool) -> None:
     """Raise where a chunk, once inflated, would be larger than what it claims to hold."""
     room = _chunk_bytes(dataset) + _SLACK
-    available = _available_memory()
+    available = available_memory()
     chunks: list[Any] = []
     dataset.id.chunk_iter(chunks.append)
     for chunk in chunks:
@@ -189,7 +188,7 @@ def _judge_memory(path: Path, datasets: dict[str, Any]) -> None:
     """Raise where the numbers, or one chunk on its way, would not fit into memory."""
     need = sum(_bytes(dataset) for dataset in datasets.values())
     need += max((_chunk_bytes(d) for d in datasets.values() if d.chunks is not None), default=0)
-    available = _available_memory()
+    available = available_memory()
     if need > available:
         raise DeFlowError(
             f"{path} declares {need / 2**30:,.1f} GiB of numbers, and this machine has "
@@ -203,18 +202,6 @@ def _bytes(dataset: Any) -> int:
     for length in dataset.shape:
         size *= int(length)  # Python's integers do not wrap around, as NumPy's do.
     return int(size)
-
-
-def _available_memory() -> int:
-    """Bytes that may still be taken without swapping."""
-    try:
-        with open("/proc/meminfo") as file:
-            match = re.search(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE)
-    except OSError:
-        match = None
-    if match:
-        return int(match[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def _read(path: Path, datasets: dict[str, Any]) -> dict[str, Array]:

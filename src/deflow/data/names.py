@@ -32,17 +32,24 @@ class Task:
             `cube-double-play-v0`.
         env_id: the environment as Gymnasium registers it: `cube-double-singletask-task2-v0`.
         defaulted: whether the number was left out and the published default was taken (say so).
+        visual: whether it is learned from frames.
     """
 
     name: str
     dataset: str
     env_id: str
     defaulted: bool
+    visual: bool = False
 
 
 def family(name: str) -> str:
     """The first word of an OGBench name: `cube`, `scene`, `puzzle`, `pointmaze`, ..."""
     return name.split("-", 1)[0]
+
+
+def is_visual(name: str) -> bool:
+    """Whether a set or a task of this name is seen rather than known by its state."""
+    return family(name) == "visual"
 
 
 @cache
@@ -80,9 +87,14 @@ def parse_task(name: str) -> Task:
 
     Raises:
         DeFlowError: the task is unknown (the nearest names are offered), or of a kind that is not
-            supported: goal-conditioned, pixels, discrete actions, oracle goal representations.
+            supported: goal-conditioned, discrete actions, oracle goal representations, and most
+            from pixels.
     """
     _refuse_unsupported(name)
+    if is_visual(name):
+        from deflow.data.visual import parse_visual
+
+        return parse_visual(name)
     match = _TASK.fullmatch(name)
     if match is None and name in datasets():
         raise DeFlowError(
@@ -108,6 +120,10 @@ def parse_dataset(name: str) -> str:
         DeFlowError: as `parse_task`.
     """
     _refuse_unsupported(name)
+    if is_visual(name):
+        from deflow.data.visual import parse_visual_dataset
+
+        return parse_visual_dataset(name)
     if name in datasets():
         return name
     match = _TASK.fullmatch(name)
@@ -140,11 +156,6 @@ def _default_task(environment: str) -> int:
 
 def _refuse_unsupported(name: str) -> None:
     words = name.split("-")
-    if "visual" in words:
-        raise DeFlowError(
-            f"{name!r} is learned from pixels, and pixel sets are not supported yet; "
-            f"the same task from states is {name.replace('visual-', '')!r}."
-        )
     if "powderworld" in words:
         raise DeFlowError(
             f"{name!r} has discrete actions, and the agents here need continuous ones in a box; "

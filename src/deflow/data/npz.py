@@ -18,8 +18,10 @@ from deflow.core.files import written_whole
 Array = np.ndarray[Any, Any]
 
 
-def read_npz(path: Path, *, required: Sequence[str] = ()) -> dict[str, Array]:
-    """Every array of an .npz file, pickles refused.
+def read_npz(
+    path: Path, *, required: Sequence[str] = (), skip: Sequence[str] = ()
+) -> dict[str, Array]:
+    """Every array of an .npz file but those in `skip`, pickles refused.
 
     Raises:
         DeFlowError: the file is absent, empty, truncated, no .npz, holds objects, or lacks an array
@@ -41,7 +43,8 @@ def read_npz(path: Path, *, required: Sequence[str] = ()) -> dict[str, Array]:
                     f"{path} lacks {_and(missing)} (it holds {_and(archive.files) or 'nothing'}); "
                     "it is not a set in OGBench's layout, so fetch or generate the set again."
                 )
-            return {key: _read_member(path, archive, key) for key in archive.files}
+            wanted = [key for key in archive.files if key not in skip]
+            return {key: _read_member(path, archive, key) for key in wanted}
     except DeFlowError:
         raise
     except FileNotFoundError as error:
@@ -126,4 +129,4 @@ def _and(words: Sequence[str]) -> str:
 
 
 def _word(error: Exception) -> str:
-    return str(error).split("\n", 1)[0].rstrip(".") or type(error).__name__
+    return str(error).split("\n", 1)[0].rstrip(".")[:200] or type(error).__name__

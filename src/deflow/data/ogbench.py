@@ -14,7 +14,7 @@ from deflow.data import checks
 from deflow.data.dataset import Dataset
 from deflow.data.download import DownloadError, download_set
 from deflow.data.folder import data_folder, find_set
-from deflow.data.names import Task
+from deflow.data.names import Task, is_visual
 from deflow.data.npz import read_npz
 from deflow.data.provenance import check_files, validation_file
 from deflow.data.recipes import recipe_for
@@ -43,6 +43,13 @@ def load_task(
         DeFlowError: the set is neither here nor to be had, or its files are damaged, lack an array,
             hold numbers that are not finite, or do not fit the task's environment.
     """
+    if task.visual:
+        from deflow.data.visual import load_training, load_validation
+
+        return (
+            load_training(task, data_dir, download=download),
+            load_validation(task, data_dir, download=download),
+        )
     target = locate_set(task.dataset, data_dir, download=download)
     train = read_set(target)
     validation = read_set(validation_file(target))
@@ -89,14 +96,17 @@ def read_set(path: Path) -> Arrays:
         DeFlowError: see `load_task`.
     """
     arrays = read_npz(path, required=LAYOUT)
-    matrices = {
-        key: checks.matrix(arrays[key], f"{path}: {key}")
-        for key in ("observations", "qpos", "qvel", "button_states")
-        if key in arrays
-    }
-    count = len(matrices["observations"])
-    for key, matrix in matrices.items():
-        arrays[key] = checks.same_rows(matrix, f"{path}: {key}", count)
+    arrays["observations"] = checks.matrix(arrays["observations"], f"{path}: observations")
+    return checked_set(path, arrays)
+
+
+def checked_set(path: Path, arrays: Arrays) -> Arrays:
+    """The arrays, where they agree with each other; observations are checked already."""
+    count = len(arrays["observations"])
+    for key in ("qpos", "qvel", "button_states"):
+        if key in arrays:
+            matrix = checks.matrix(arrays[key], f"{path}: {key}")
+            arrays[key] = checks.same_rows(matrix, f"{path}: {key}", count)
     arrays["actions"] = checks.actions(arrays["actions"], f"{path}: actions", count)
     arrays["terminals"] = checks.flags(arrays["terminals"], f"{path}: terminals", count)
     if not arrays["terminals"][-1] or arrays["terminals"].all():
@@ -135,11 +145,9 @@ def relabel(task: Task, sets: dict[str, Arrays]) -> list[tuple[Array, Array]]:
 
 def _check_widths(task: Task, env: Any, split: str, arrays: Arrays) -> None:
     world = cast(Any, env.unwrapped)
-    widths = {
-        "observations": env.observation_space.shape[0],
-        "actions": env.action_space.shape[0],
-        "qpos": world.model.nq,
-    }
+    widths = {"actions": env.action_space.shape[0], "qpos": world.model.nq}
+    if not is_visual(task.dataset):
+        widths = {"observations": env.observation_space.shape[0], **widths}
     buttons = getattr(world, "_num_buttons", 0)
     if buttons:
         widths["button_states"] = buttons

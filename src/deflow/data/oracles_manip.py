@@ -35,9 +35,10 @@ class ManipCollector:
     """Plays cube, scene and puzzle episodes."""
 
     def __init__(self, recipe: Recipe) -> None:
-        self._family = family(recipe.dataset)
+        known = recipe.environment.removeprefix("visual-")
+        self._family = family(known)
         self._noisy = recipe.kind == "noisy"
-        self._stacking = _STACKING.get(recipe.environment, (0.5, 0.5))
+        self._stacking = _STACKING.get(known, (0.5, 0.5))
         self._random_action = _RANDOM_ACTION[self._family] if self._noisy else 0.0
         self._env = make_env(
             f"{recipe.environment}-v0",

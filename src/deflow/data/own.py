@@ -32,8 +32,9 @@ class Own(NamedTuple):
     """Data in the units that agents learn in, how they came there, and where they come from."""
 
     dataset: Dataset
-    transforms: Transforms
-    environment: Environment | None
+    transforms: Transforms = Transforms()
+    environment: Environment | None = None
+    columns: Columns = Columns()
 
 
 def load_file(path: Path | str, columns: Given = None) -> Dataset:
@@ -92,7 +93,14 @@ def load_own(
             reward_scale=reward_scale(raw, scale) if isinstance(scale, str) else float(scale),
             reward_shift=shift_rewards,
         )
-    return Own(transforms.apply(raw).dataset(), transforms, raw.environment)
+    dataset = transforms.apply(raw).dataset()
+    return Own(dataset, transforms, raw.environment, Columns.of(columns))
+
+
+def load_again(path: Path | str, conversion: Mapping[str, Any]) -> Own:
+    """A file read as it was before, by the columns and transforms that a run has kept."""
+    transforms = Transforms.from_json(conversion["transforms"])
+    return load_own(path, Columns.from_json(conversion["columns"]), transforms=transforms)
 
 
 def choose_box(

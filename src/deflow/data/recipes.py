@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from deflow.core.errors import DeFlowError
-from deflow.data.names import family, parse_dataset
+from deflow.data.names import family, is_visual, parse_dataset
 
 Episode = Mapping[str, np.ndarray[Any, Any]]
 """One trajectory, a row per step: observations, actions, terminals (True on the last row), qpos,
@@ -81,6 +81,10 @@ def make_collector(recipe: Recipe) -> Collector:
         return PointCollector(recipe)
     from deflow.data.oracles_manip import ManipCollector
 
+    if is_visual(recipe.dataset):
+        from deflow.data.visual import draw_on_egl
+
+        draw_on_egl()
     return ManipCollector(recipe)
 
 
@@ -108,6 +112,8 @@ class Rows:
 
     def stack(self) -> dict[str, np.ndarray[Any, Any]]:
         dtypes: dict[str, Any] = {"terminals": np.bool_, "button_states": np.int64}
+        if getattr(self._columns["observations"][0], "dtype", None) == np.uint8:
+            dtypes["observations"] = np.uint8
         return {
             key: np.array(column, dtype=dtypes.get(key, np.float32))
             for key, column in self._columns.items()

@@ -225,6 +225,10 @@ class Transforms:
             raise DeFlowError(f"These are no transforms of data ({error}).") from error
 
 
+UNCHANGED = Transforms()
+"""Data that are learned from as they are."""
+
+
 def reward_scale(raw: RawData, by: RewardScale) -> float:
     """The number that rewards are multiplied by.
 

@@ -31,8 +31,11 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def episode_seed(dataset: str, seed: int, index: int, attempt: int) -> np.random.SeedSequence:
-    """The seed of one attempt at one episode; training and validation episodes share the count."""
-    digest = hashlib.sha256(f"{dataset}/{seed}".encode()).digest()
+    """The seed of one attempt at one episode; training and validation episodes share the count.
+
+    A visual set holds the same episodes as the set of its states.
+    """
+    digest = hashlib.sha256(f"{dataset.removeprefix('visual-')}/{seed}".encode()).digest()
     return np.random.SeedSequence(int.from_bytes(digest[:16], "little"), spawn_key=(index, attempt))
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,13 +16,13 @@ class Board:
     """A table over one shared mapping of an unnamed file, so that a kill leaves nothing behind.
 
     The pool writes `actions`, `active` and `next_episode`; each worker writes the rest of the rows
-    that are its own.
+    that are its own. Observations are vectors, or stacks of frames in bytes.
     """
 
-    def __init__(self, handle: int, slots: int, obs_dim: int, act_dim: int) -> None:
+    def __init__(self, handle: int, slots: int, shape: Sequence[int], act_dim: int) -> None:
         row = np.dtype(
             [
-                ("observations", np.float32, (obs_dim,)),
+                ("observations", np.uint8 if len(shape) == 3 else np.float32, tuple(shape)),
                 ("actions", np.float32, (act_dim,)),
                 ("rewards", np.float64),
                 ("success", np.float64),  # NaN where the environment does not say
@@ -36,7 +38,7 @@ class Board:
             os.ftruncate(handle, slots * row.itemsize)
         memory = mmap.mmap(handle, slots * row.itemsize)
         rows = np.ndarray(slots, row, buffer=memory)
-        self.observations: NDArray[np.float32] = rows["observations"]
+        self.observations: NDArray[Any] = rows["observations"]
         self.actions: NDArray[np.float32] = rows["actions"]
         self.rewards: NDArray[np.float64] = rows["rewards"]
         self.success: NDArray[np.float64] = rows["success"]

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import difflib
 import inspect
+import math
 import tempfile
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,12 +28,16 @@ class EnvSpec:
     """A recipe for an environment; it can be sent to another process.
 
     Exactly one of `env_id` (an OGBench or Gymnasium id) and `entry` (`module:make`, a callable that
-    returns a `gymnasium.Env`) is set. `kwargs` go to the maker.
+    returns a `gymnasium.Env`) is set. `kwargs` go to the maker. With `flatten`, observations that
+    are dictionaries or tuples become vectors; with `box`, the lows and highs of its actions, one
+    for each dimension or one for all, it is acted in by numbers from -1 to 1.
     """
 
     env_id: str = ""
     entry: str = ""
     kwargs: tuple[tuple[str, Any], ...] = ()
+    flatten: bool = False
+    box: tuple[tuple[float, ...], tuple[float, ...]] | None = None
 
     def __post_init__(self) -> None:
         if bool(self.env_id) == bool(self.entry):
@@ -42,6 +47,16 @@ class EnvSpec:
     def parse(cls, text: str) -> EnvSpec:
         """Read what `--env` takes: `module:make`, or an id, which holds no colon."""
         return cls(entry=text) if ":" in text else cls(env_id=text)
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> EnvSpec:
+        """Read back what `dataclasses.asdict` and JSON made of one."""
+        box, kwargs = document["box"], document["kwargs"]
+        pairs = {
+            "kwargs": tuple((name, value) for name, value in kwargs),
+            "box": (tuple(box[0]), tuple(box[1])) if box else None,
+        }
+        return cls(**{**document, **pairs})
 
     @property
     def name(self) -> str:
@@ -55,7 +70,12 @@ def make_env(spec: EnvSpec, render: bool = False) -> gymnasium.Env[Any, Any]:
     Raises `DeFlowError` where the id or the entry does not lead to a `gymnasium.Env`.
     """
     with quiet():
-        return _from_entry(spec, render) if spec.entry else _from_id(spec, render)
+        env = _from_entry(spec, render) if spec.entry else _from_id(spec, render)
+        if spec.flatten:
+            from gymnasium.wrappers import FlattenObservation
+
+            env = FlattenObservation(env)
+        return _in_unit_box(env, *spec.box) if spec.box else env
 
 
 @contextlib.contextmanager
@@ -81,7 +101,7 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     kwargs = dict(spec.kwargs)
     if render:
         kwargs["render_mode"] = "rgb_array"
-        if _is_ogbench(registered):
+        if _is_ogbench(registered) and not shows_frames(spec):
             kwargs = {**FRAME, **kwargs}
     # The mazes write their model to a temporary file that nobody removes.
     with tempfile.TemporaryDirectory() as folder:
@@ -100,7 +120,7 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
 def _from_entry(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     import gymnasium
 
-    maker = imported(spec.entry, "an environment")
+    maker = imported(spec.entry, "an environment", "make")
     if not callable(maker):
         raise DeFlowError(
             f"The environment entry '{spec.entry}' is a {type(maker).__name__}, not a callable; "
@@ -118,8 +138,39 @@ def _from_entry(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     return env
 
 
+def _in_unit_box(
+    env: gymnasium.Env[Any, Any], low: tuple[float, ...], high: tuple[float, ...]
+) -> gymnasium.Env[Any, Any]:
+    """The environment behind actions in [-1, 1], which stand for the given box: that of the data,
+    perhaps a part of its own."""
+    import numpy as np
+    from gymnasium import spaces
+    from gymnasium.wrappers import TransformAction
+
+    own = env.action_space
+    if not isinstance(own, spaces.Box) or len(low) not in (1, *own.shape):
+        raise DeFlowError(
+            f"The environment's actions are {own}, and the data's have bounds for {len(low)} "
+            "dimensions: use the environment that belongs to the data."
+        )
+    bottom, top = np.asarray(low, own.dtype), np.asarray(high, own.dtype)
+    unit = spaces.Box(-1.0, 1.0, own.shape, np.float32)
+    outward = lambda a: np.clip(bottom + (a + 1) * 0.5 * (top - bottom), own.low, own.high)  # noqa: E731
+    return TransformAction(env, outward, unit)
+
+
 def validate_env(env: gymnasium.Env[Any, Any]) -> tuple[int, int]:
-    """The widths (observation, action) of an environment that we can act in.
+    """The widths (observation, action) of an environment that we can act in; a frame's counts its
+    bytes.
+
+    Raises `DeFlowError` with the reason for any other.
+    """
+    shape, action = env_shapes(env)
+    return math.prod(shape), action
+
+
+def env_shapes(env: gymnasium.Env[Any, Any]) -> tuple[tuple[int, ...], int]:
+    """An observation's shape, (obs,) or (height, width, channels), and the width of an action.
 
     Raises `DeFlowError` with the reason for any other.
     """
@@ -144,9 +195,12 @@ def validate_env(env: gymnasium.Env[Any, Any]) -> tuple[int, int]:
         )
     if not isinstance(observation, spaces.Box):
         raise refuse(f"its observations are {observation}, not a vector of numbers.")
-    if len(observation.shape) == 3 or observation.dtype == np.uint8:
-        raise refuse("its observations are images, which are not supported yet; use state vectors.")
-    if len(observation.shape) != 1:
+    if (len(observation.shape) == 3) != (observation.dtype == np.uint8):
+        raise refuse(
+            f"its observations have shape {observation.shape} and dtype {observation.dtype}, and "
+            "frames must be bytes (uint8) of the shape [height, width, channels]."
+        )
+    if len(observation.shape) not in (1, 3):
         raise refuse(
             f"its observations have shape {observation.shape}; wrap it with "
             "gymnasium.wrappers.FlattenObservation(env)."
@@ -162,7 +216,16 @@ def validate_env(env: gymnasium.Env[Any, Any]) -> tuple[int, int]:
             "its actions are not bounded by -1 and 1; wrap it with "
             "gymnasium.wrappers.RescaleAction(env, -1, 1)."
         )
-    return observation.shape[0], action.shape[0]
+    return tuple(observation.shape), action.shape[0]
+
+
+def shows_frames(spec: EnvSpec) -> bool:
+    """Whether this is an environment of OGBench that draws what it shows; nothing is made."""
+    import gymnasium
+    import ogbench  # noqa: F401  (registers its environments)
+
+    registered = gymnasium.registry.get(spec.env_id)
+    return registered is not None and registered.kwargs.get("ob_type") == "pixels"
 
 
 def _is_ogbench(registered: Any) -> bool:

@@ -118,8 +118,8 @@ class EnvPool:
     def _ready(self) -> None:
         with self._closed_by_failure():
             replies = self._collect()
-            obs_dim, act_dim = json.loads(replies[0])["widths"]
-            self._board = Board(self._memory, self.slots, obs_dim, act_dim)
+            shape, act_dim = json.loads(replies[0])["widths"]
+            self._board = Board(self._memory, self.slots, shape, act_dim)
         self._exchange(OPEN)
 
     def _exchange(self, task: str, argument: object = None) -> None:

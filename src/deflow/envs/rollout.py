@@ -90,7 +90,7 @@ def rollout(
     while done < total:
         begun = time.perf_counter()
         actions = act(
-            board.observations.copy().reshape(members, width, -1),
+            board.observations.copy().reshape(members, width, *board.observations.shape[1:]),
             np.maximum(playing, 0).astype(np.int32).reshape(members, width),
             lengths.astype(np.int32).reshape(members, width),
         )

@@ -16,10 +16,12 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+from deflow.core.frames import STACK
 from deflow.envs.board import Board
-from deflow.envs.make import EnvSpec, make_env, validate_env
+from deflow.envs.make import EnvSpec, env_shapes, make_env
 from deflow.envs.process import report
 from deflow.envs.replicate import make_many
+from deflow.envs.stacking import draw_without_display, make_stacked
 
 MAKE, OPEN, RESET, STEP = "make", "open", "reset", "step"
 """What the pool may ask for, in the order in which it asks."""
@@ -41,9 +43,15 @@ class Share:
         """Make the environments that fall to worker `index`; answers with their widths."""
         spec, self._slots, workers, index = order
         mine = own_slots(self._slots, workers, index)
+        draw_without_display(spec)
         env = make_env(spec)
-        self._widths = validate_env(env)
-        self._envs = make_many(env, spec, len(mine))
+        shape, actions = env_shapes(env)
+        if len(shape) == 3:
+            self._envs = make_stacked(env, spec, len(mine))
+            shape = (*shape[:2], STACK * shape[2])
+        else:
+            self._envs = make_many(env, spec, len(mine))
+        self._widths = (shape, actions)
         self._first = mine.start
         self._episodes = [-1] * len(mine)
         self._steps = [0] * len(mine)

@@ -12,16 +12,14 @@ from rich.table import Table
 from deflow.core.errors import DeFlowError
 from deflow.core.files import write_json
 from deflow.core.progress import console
-from deflow.data.dataset import Dataset
 from deflow.experiments.lineup import mark_best, record, train_all
 from deflow.experiments.report import draw_report, score_text
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
+from deflow.training.source import Data
 
 
-def compare(
-    configs: Mapping[str, TrainConfig], out: Path, dataset: Dataset | None = None
-) -> dict[str, Any]:
+def compare(configs: Mapping[str, TrainConfig], out: Path, dataset: Data = None) -> dict[str, Any]:
     """Train each named configuration in `out`/name, go on where it stopped, and compare them.
 
     Returns the document that `out`/compare.json holds: one record for each, with `success` and

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from deflow.core.agent import Agent, State
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
-from deflow.data.dataset import Dataset
 from deflow.training.curve import save_figure
 from deflow.training.policy import load_family
 from deflow.training.run_folder import RunFolder
+from deflow.training.source import Data
 from deflow.training.train import prepare_again
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def look(
     folders: Sequence[RunFolder],
     index: int,
     *,
-    dataset: Dataset | None = None,
+    dataset: Data = None,
     samples: int = 64,
     seed: int = 0,
     member: str | None = None,
@@ -144,7 +144,7 @@ def _check_accessors(folder: RunFolder) -> None:
 def _view(
     folder: RunFolder,
     index: int,
-    dataset: Dataset | None,
+    dataset: Data,
     samples: int,
     seed: int,
     member: str | None,

@@ -12,16 +12,16 @@ from typing import Any
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
 from deflow.core.types import Spec
-from deflow.data.dataset import Dataset
 from deflow.experiments.cost import mean_gflop, phase_costs
 from deflow.experiments.report import overview
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
+from deflow.training.source import Data
 from deflow.training.task import prepare
 from deflow.training.train import resume, train
 
 
-def train_all(configs: Mapping[str, TrainConfig], dataset: Dataset | None) -> list[RunFolder]:
+def train_all(configs: Mapping[str, TrainConfig], dataset: Data) -> list[RunFolder]:
     """Train what is not trained yet. Every configuration names its `run_dir`.
 
     Raises `DeFlowError`, before anything is trained or written, where one of them is wrong, its

@@ -9,15 +9,15 @@ from rich.console import Console
 from rich.table import Table
 
 from deflow.core.files import write_json
-from deflow.data.dataset import Dataset
 from deflow.experiments.lineup import mark_best, record, train_all
 from deflow.experiments.report import mean_over, score_text
 from deflow.training.config import TrainConfig
 from deflow.training.curve import save_figure
 from deflow.training.family import members_of
+from deflow.training.source import Data
 
 
-def sweep(config: TrainConfig, out: Path, dataset: Dataset | None = None) -> dict[str, Any]:
+def sweep(config: TrainConfig, out: Path, dataset: Data = None) -> dict[str, Any]:
     """Train a family with swept settings, or go on with it, and sum it up over seeds.
 
     Returns the document that `out`/sweep.json holds: one of `points` for each combination of

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deflow.core.types import Metrics
+from deflow.nn.encoder import opened
 from deflow.nn.mlp import ActionNet
 
 Reduction = Literal["mean", "sum"]
@@ -36,6 +37,7 @@ def residual(
     """Delta for each proposal. One that sees the `state` alone reads zeros in the proposal's place:
     an ablation, which cannot shift two modes in opposite directions."""
     seen = proposals if sees == "state-action" else jnp.zeros_like(proposals)
+    refinement, observations = opened(refinement, observations)
     observations = jnp.broadcast_to(observations, (*seen.shape[:-1], observations.shape[-1]))
     return refinement(observations, seen)
 

@@ -9,14 +9,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from deflow.core.errors import DeFlowError
 from deflow.core.types import Batch
+from deflow.data.frames import previous_rows, stack_rows
 
 if TYPE_CHECKING:
     from deflow.data.dataset import Dataset
 
 
 class DeviceData(eqx.Module):
-    """Rows of states on the device. One observation array is kept: the next one is an index."""
+    """Rows of observations on the device. One array of them is kept: the next one is an index.
+
+    Frames [rows, height, width, channels] are kept as bytes, each once: `previous` leads from each
+    to the one before, so that a stack is gathered when it is asked for.
+    """
 
     observations: Float[Array, "rows obs"]
     actions: Float[Array, "rows act"]
@@ -24,17 +30,34 @@ class DeviceData(eqx.Module):
     masks: Float[Array, " rows"]
     rows: Int[Array, " transitions"]
     next_rows: Int[Array, " transitions"]
+    previous: Int[Array, " rows"] | None = None
 
     @classmethod
     def from_dataset(cls, dataset: Dataset) -> DeviceData:
+        previous = None
+        if dataset.frame:
+            _require_room(dataset)
+            index = previous_rows(len(dataset.observations), dataset.rows, dataset.next_rows)
+            previous = jnp.asarray(index)
         return cls(
-            observations=jnp.asarray(dataset.observations),
+            # Bytes that lie as JAX wants them are not copied where the device is this machine.
+            observations=jax.device_put(dataset.observations, may_alias=True)
+            if dataset.frame
+            else jnp.asarray(dataset.observations),
             actions=jnp.asarray(dataset.actions),
             rewards=jnp.asarray(dataset.rewards),
             masks=jnp.asarray(dataset.masks),
             rows=jnp.asarray(dataset.rows),
             next_rows=jnp.asarray(dataset.next_rows),
+            previous=previous,
         )
+
+    def observed(self, rows: Int[Array, " some"]) -> Array:
+        """What an agent sees in some rows: [some, obs], or stacks [some, h, w, channels]."""
+        if self.previous is None:
+            return self.observations[rows]
+        stacks = [self.observations[each] for each in stack_rows(self.previous, rows)]
+        return jnp.concatenate(stacks, axis=-1)
 
     def sample(self, key: PRNGKeyArray, size: int, fields: dict[str, Array]) -> Batch:
         """`size` transitions, uniformly with replacement, with the row fields beside them."""
@@ -43,10 +66,24 @@ class DeviceData(eqx.Module):
         extra = {name: column[row] for name, column in fields.items()}
         extra |= {f"next_{name}": column[next_row] for name, column in fields.items()}
         return Batch(
-            observations=self.observations[row],
+            observations=self.observed(row),
             actions=self.actions[row],
             rewards=self.rewards[row],
             masks=self.masks[row],
-            next_observations=self.observations[next_row],
+            next_observations=self.observed(next_row),
             fields=extra,
+        )
+
+
+def _require_room(dataset: Dataset) -> None:
+    """Raise `DeFlowError` where an accelerator has no room for the frames."""
+    device = jax.devices()[0]
+    known = device.memory_stats() if device.platform != "cpu" else None
+    if not known or "bytes_limit" not in known:
+        return
+    free = known["bytes_limit"] - known.get("bytes_in_use", 0)
+    if dataset.nbytes > free:
+        raise DeFlowError(
+            f"{dataset.name} needs {dataset.nbytes / 1e9:.2f} GB on {device}, which has "
+            f"{free / 1e9:.2f} GB free: use a device with more memory, or a smaller set."
         )

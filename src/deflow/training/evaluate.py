@@ -17,14 +17,21 @@ from jaxtyping import Array, ArrayLike
 from deflow.core.agent import Agent, State
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
+from deflow.data.transforms import UNCHANGED, Transforms
 from deflow.envs.make import EnvSpec
 from deflow.envs.pool import EnvPool
 from deflow.envs.rollout import EpisodeResult, RolloutTimes, rollout
+from deflow.training.family import in_turn
+from deflow.training.source import normalizer
 
 Policy = Literal["policy", "prior"]
 """The trained policy, or the base flow that it refines."""
 
 MAX_SLOTS = 50
+"""Environments at the same time."""
+
+MAX_DRAWN = 8
+"""The same where each draws what it shows, with a model and a scene of its own in memory."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +39,8 @@ class Evaluation:
     """How one member did over its episodes."""
 
     episodes: list[EpisodeResult]
+    points: Callable[[float], float] | None = None
+    """From a return to the benchmark's points, where it has such."""
 
     @property
     def success(self) -> float | None:
@@ -51,6 +60,7 @@ class Evaluation:
         return {
             "success": self.success,
             "return": self.return_,
+            "points": self.points(self.return_) if self.points else None,
             "length": self.length,
             "episodes": [
                 {name.rstrip("_"): value for name, value in asdict(e).items()}
@@ -86,16 +96,27 @@ def batched_act(
         return agent.act(state, observations, noise, "evaluate")
 
     where = (jnp.asarray(observations), jnp.asarray(episodes), jnp.asarray(steps))
+    if spec.frame:
+        return in_turn(act, agents, states, *where)
     return jax.vmap(act)(agents, states, *where)
 
 
 class Evaluator:
     """Keeps the environments of a run between its evaluations. A context manager."""
 
-    def __init__(self, env: EnvSpec | None, spec: Spec, members: int, episodes: int, workers: int):
+    def __init__(
+        self,
+        env: EnvSpec | None,
+        spec: Spec,
+        members: int,
+        episodes: int,
+        workers: int,
+        transforms: Transforms = UNCHANGED,
+    ):
         self.spec, self.members, self.episodes = spec, members, episodes
-        self.slots = min(episodes, max(1, MAX_SLOTS // members))
+        self.slots = min(episodes, max(1, (MAX_DRAWN if spec.frame else MAX_SLOTS) // members))
         self.env, self.workers = env, workers or (os.cpu_count() or 1)
+        self.transforms, self.points = transforms, normalizer(env)
         self.pool: EnvPool | None = None
 
     def __call__(
@@ -116,6 +137,8 @@ class Evaluator:
             self.pool = EnvPool(self.env, self.slots * self.members, workers)
 
         def act(observations: Any, episodes: Any, steps: Any) -> Any:
+            if self.transforms.normal:
+                observations = self.transforms.normal(observations)
             where = (observations, np.uint32(seed), episodes, steps)
             actions = np.asarray(batched_act(agents, states, *where, self.spec, policy))
             # A member may have diverged in the very last step, before its loss could tell; it does
@@ -125,7 +148,7 @@ class Evaluator:
         results, times = rollout(
             self.pool, act, range(self.episodes), seed, members=self.members, on_tick=on_tick
         )
-        return [Evaluation(episodes) for episodes in results], times
+        return [Evaluation(episodes, self.points) for episodes in results], times
 
     def close(self) -> None:
         if self.pool is not None:

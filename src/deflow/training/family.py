@@ -11,6 +11,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, PRNGKeyArray
 
 from deflow.core.agent import Agent, Phase, RowField, State, stack
@@ -91,7 +92,6 @@ def _init(agents: Agent, keys: PRNGKeyArray, spec: Spec) -> State:
     return jax.vmap(lambda agent, key: agent.init(key, spec))(agents, keys)
 
 
-@eqx.filter_jit
 def run_chunk(
     family: Family,
     states: State,
@@ -104,27 +104,103 @@ def run_chunk(
 ) -> tuple[State, Metrics]:
     """`length` updates of every member, from step `start` of the phase.
 
-    One compiled `scan` over steps of a `vmap` over members. Row fields have a leading axis of
-    members, or of 1 where all share them. Metrics come back as [length, members]. The draws of a
-    step depend only on the member's key, the phase and the step: a resumed run repeats them.
+    Row fields have a leading axis of members, or of 1 where all share them. Metrics come back as
+    [length, members]. The draws of a step depend only on the member's key, the phase and the step:
+    a resumed run repeats them.
     """
+    chunk = _run_together if data.previous is None else _run_in_turn
+    return chunk(family, states, data, fields, start, phase, phase_index, length)
+
+
+@eqx.filter_jit
+def _run_together(
+    family: Family,
+    states: State,
+    data: DeviceData,
+    fields: dict[str, Array],
+    start: Array,
+    phase: Phase,
+    phase_index: int,
+    length: int,
+) -> tuple[State, Metrics]:
+    """One compiled `scan` over steps of a `vmap` over members."""
 
     def step_family(states: State, step: Array) -> tuple[State, Metrics]:
-        clock = Clock(step, phase_index)
-
         def step_member(
             agent: Agent, state: State, key: PRNGKeyArray, fields: dict[str, Array]
         ) -> tuple[State, Metrics]:
-            key = jax.random.fold_in(jax.random.fold_in(key, phase_index), step)
-            batch_key, noise_key = jax.random.split(key)
-            batch = data.sample(batch_key, phase.batch_size, fields)
-            return phase.update(agent, state, batch, phase.draw(agent, noise_key), clock)
+            return _step(agent, state, key, data, fields, step, phase, phase_index)
 
         new: tuple[State, Metrics]
         new = over_members(step_member, fields)(family.agents, states, family.train_keys)
         return new
 
     return jax.lax.scan(step_family, states, start + jnp.arange(length))
+
+
+def _run_in_turn(
+    family: Family,
+    states: State,
+    data: DeviceData,
+    fields: dict[str, Array],
+    start: Array,
+    phase: Phase,
+    phase_index: int,
+    length: int,
+) -> tuple[State, Metrics]:
+    """One member after the other, each step a call of one program: for frames.
+
+    Convolutions gain nothing by a batch of kernels, and inside a loop XLA compiles them to code
+    that is some twenty times slower on CPUs; a step of theirs is long beside a call.
+    """
+    finals, histories = [], []
+    for member in range(len(family.members)):
+        own = {name: column[min(member, len(column) - 1)] for name, column in fields.items()}
+        agent, state, key = _taken((family.agents, states, family.train_keys), member)
+        history = []
+        for step in range(length):
+            state, metrics = _one_step(
+                agent, state, key, data, own, start + step, phase, phase_index
+            )
+            history.append(metrics)
+        finals.append(state)
+        # Fetched once a chunk: until then the steps queue up on the device.
+        histories.append(jax.tree.map(lambda *leaves: np.stack(leaves), *jax.device_get(history)))
+    return _stacked(finals), jax.tree.map(lambda *leaves: np.stack(leaves, axis=1), *histories)
+
+
+def _step(
+    agent: Agent,
+    state: State,
+    key: PRNGKeyArray,
+    data: DeviceData,
+    fields: dict[str, Array],
+    step: Array,
+    phase: Phase,
+    phase_index: int,
+) -> tuple[State, Metrics]:
+    """One update of one member."""
+    key = jax.random.fold_in(jax.random.fold_in(key, phase_index), step)
+    batch_key, noise_key = jax.random.split(key)
+    batch = data.sample(batch_key, phase.batch_size, fields)
+    clock = Clock(step, phase_index)
+    return phase.update(agent, state, batch, phase.draw(agent, noise_key), clock)
+
+
+_one_step = eqx.filter_jit(_step)
+
+
+def _member(trees: Any, index: int) -> Any:
+    return jax.tree.map(lambda leaf: leaf[index], trees)
+
+
+_taken, _stacked = jax.jit(_member), jax.jit(stack)
+
+
+def in_turn(function: Callable[..., Any], *trees: Any) -> Any:
+    """`vmap` written out: each member by itself, for what would be slower in a batch."""
+    count = jax.tree.leaves(trees)[0].shape[0]
+    return stack([function(*_member(trees, index)) for index in range(count)])
 
 
 def over_members(function: Any, fields: dict[str, Array]) -> Any:
@@ -155,7 +231,11 @@ def _row_block(
         noise = column.draw(agent, jax.random.fold_in(key, block), observations.shape[0])
         return column.compute(agent, state, observations, noise)
 
-    return jax.vmap(compute)(family.agents, states, family.row_keys)
+    members: tuple[Any, ...] = (family.agents, states, family.row_keys)
+    if observations.ndim > 2:
+        found: Array = in_turn(compute, *members)
+        return found
+    return jax.vmap(compute)(*members)
 
 
 def compute_rows(
@@ -164,20 +244,27 @@ def compute_rows(
     data: DeviceData,
     column: RowField,
     *,
-    block_size: int = 2048,
+    block_size: int = 0,
     on_block: Callable[[int, int], None] = lambda done, total: None,
 ) -> Array:
     """A phase's row field for the whole dataset, [members, rows, ...], block by block.
 
     The draws depend on the member's row key and the block alone, so that a resumed run computes
     the same column again instead of keeping it on disk. `on_block(done, total)` counts rows.
+    Blocks of 2048 rows, or of 256 stacks of frames, unless `block_size` says otherwise.
     """
     rows = data.observations.shape[0]
+    seen = data.previous is not None
+    block_size = block_size or (256 if seen else 2048)
     padding = -rows % block_size
-    observations = jnp.pad(data.observations, ((0, padding), (0, 0)))
+    observations = None if seen else jnp.pad(data.observations, ((0, padding), (0, 0)))
     blocks = []
     for i in range(0, rows, block_size):
-        block = _row_block(family, states, observations[i : i + block_size], jnp.asarray(i), column)
+        if observations is None:
+            part = data.observed(jnp.minimum(i + jnp.arange(block_size), rows - 1))
+        else:
+            part = observations[i : i + block_size]
+        block = _row_block(family, states, part, jnp.asarray(i), column)
         blocks.append(block.block_until_ready())
         on_block(min(i + block_size, rows), rows)
     return jnp.concatenate(blocks, axis=1)[:, :rows]

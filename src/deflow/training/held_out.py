@@ -13,6 +13,7 @@ from deflow.core.errors import DeFlowError
 from deflow.data.dataset import Dataset
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
+from deflow.training.source import Data
 from deflow.training.train import prepare_again
 
 UNSEEN = 0.05
@@ -43,7 +44,7 @@ class HeldOut:
 
 
 def hold_out(
-    folder: RunFolder, config: TrainConfig, dataset: Dataset | None, share: float, seed: int
+    folder: RunFolder, config: TrainConfig, dataset: Data, share: float, seed: int
 ) -> HeldOut:
     """A run's own data in two parts.
 

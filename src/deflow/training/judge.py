@@ -14,14 +14,12 @@ from deflow.core.agent import Agent
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import progress_bar
-from deflow.data.names import parse_task
 from deflow.envs.make import EnvSpec
 from deflow.envs.pictures import save_strip, save_video
 from deflow.envs.render import record_episode
 from deflow.envs.rollout import RolloutTimes
-from deflow.training.config import TrainConfig
 from deflow.training.evaluate import Evaluation, Evaluator, Policy, batched_act
-from deflow.training.policy import load_family
+from deflow.training.policy import load_family, transforms_of
 from deflow.training.run_folder import RunFolder
 
 
@@ -51,17 +49,15 @@ class Judgement:
         }
 
 
-def env_of(config: TrainConfig) -> EnvSpec:
+def env_of(folder: RunFolder) -> EnvSpec:
     """The environment that a run is judged in; raises `DeFlowError` where it names none."""
-    if config.env:
-        return EnvSpec.parse(config.env)
-    try:
-        return EnvSpec(parse_task(config.task).env_id)
-    except DeFlowError as error:
+    found = folder.read_json("conversion.json")["env"]
+    if found is None:
         raise DeFlowError(
-            f"The run on {config.task!r} names no environment to evaluate in: train it with "
-            "--env module:make."
-        ) from error
+            f"The run {folder.path} names no environment to evaluate in: train it with "
+            "--env module:make, or judge it by data, with --off-policy."
+        )
+    return EnvSpec.from_json(found)
 
 
 def judge(
@@ -79,7 +75,7 @@ def judge(
     whatever the run was configured with. Raises `DeFlowError` where the agent has no such choice,
     or no base flow.
     """
-    config, family, states, spec, meta = load_family(folder)
+    _, family, states, spec, meta = load_family(folder)
     agents = choosing(family.agents, best_of)
     if policy == "prior" and not hasattr(agents, "propose"):
         raise DeFlowError(
@@ -88,7 +84,9 @@ def judge(
     members = [member.label for member in family.members]
     with (
         progress_bar(transient=True) as bar,
-        Evaluator(env_of(config), spec, len(members), episodes, workers) as evaluator,
+        Evaluator(
+            env_of(folder), spec, len(members), episodes, workers, transforms_of(folder)
+        ) as evaluator,
     ):
         task = bar.add_task(f"evaluate {policy}", total=episodes * len(members), note="")
         results, times = evaluator(
@@ -126,15 +124,17 @@ def film(
     best_of: int | None = None,
 ) -> Path:
     """One episode of one member as a .gif or .mp4, or as a strip of frames (.png)."""
-    config, family, states, spec, _ = load_family(folder)
+    _, family, states, spec, _ = load_family(folder)
+    normal = transforms_of(folder).normal
     family_agents = choosing(family.agents, best_of)
     agents, state = jax.tree.map(lambda leaf: leaf[member : member + 1], (family_agents, states))
 
     def act(observations: Any, episodes: Any, steps: Any) -> NDArray[np.float32]:
-        where = (observations, np.uint32(seed), episodes, steps)
+        seen = normal(observations) if normal else observations
+        where = (seen, np.uint32(seed), episodes, steps)
         return np.asarray(batched_act(agents, state, *where, spec, "policy"))
 
-    frames = record_episode(env_of(config), act, seed, episode, every)
+    frames = record_episode(env_of(folder), act, seed, episode, every)
     if path.suffix == ".png":
         save_strip(frames, path)
     else:

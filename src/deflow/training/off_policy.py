@@ -23,6 +23,7 @@ from deflow.training.held_out import HeldOut, discounted_returns, episodes_of, h
 from deflow.training.judge import choosing
 from deflow.training.policy import load_family
 from deflow.training.run_folder import RunFolder
+from deflow.training.source import Data
 from deflow.value.fqe import FQE
 
 DISCOUNT = 0.99
@@ -109,7 +110,7 @@ class OffPolicy:
 def off_policy(
     folder: RunFolder,
     *,
-    dataset: Dataset | None = None,
+    dataset: Data = None,
     steps: int = 20_000,
     seed: int = 0,
     share: float = 0.2,

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from deflow.core.agent import Agent, State
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
+from deflow.data.transforms import UNCHANGED, Transforms
 from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
 from deflow.training.evaluate import Policy as PolicyKind
@@ -23,22 +24,39 @@ from deflow.training.run_folder import RunFolder
 class Policy:
     """`policy(observation) -> action`, numpy in and out.
 
-    One observation [obs] gives one action [act]; a batch [n, obs] gives [n, act]. Each call draws
-    fresh noise, from a seed: the same calls in the same order give the same actions.
+    One observation [obs] gives one action [act]; a batch [n, obs] gives [n, act]. Where the task is
+    seen, an observation is a stack of frames [height, width, channels] in bytes, as
+    `deflow.envs.stacking.Stacked` makes it. Each call draws fresh noise, from a seed: the same
+    calls in the same order give the same actions. Observations and actions are in the units of the
+    data: what was scaled or normalised for learning is done here, and undone.
     """
 
-    def __init__(self, agents: Agent, states: State, spec: Spec, seed: int, kind: PolicyKind):
-        self.agents, self.states, self.spec = agents, states, spec
+    def __init__(
+        self,
+        agents: Agent,
+        states: State,
+        spec: Spec,
+        seed: int,
+        kind: PolicyKind,
+        transforms: Transforms = UNCHANGED,
+    ):
+        self.agents, self.states, self.spec, self.transforms = agents, states, spec, transforms
         self.seed, self.kind, self.calls = seed, kind, 0
 
     def __call__(self, observation: ArrayLike) -> NDArray[np.float32]:
-        batch = np.asarray(observation, np.float32)
-        if batch.ndim not in (1, 2) or batch.shape[-1] != self.spec.observation_dim:
+        shape, seen = self.spec.observation_shape, self.spec.frame is not None
+        batch = np.asarray(observation, None if seen else np.float32)
+        alone = batch.ndim == len(shape)
+        fits = batch.ndim in (len(shape), len(shape) + 1) and batch.shape[-len(shape) :] == shape
+        if not fits or (seen and batch.dtype != np.uint8):
+            wanted = f"{'x'.join(map(str, shape))} bytes" if seen else f"{shape[0]} numbers"
             raise DeFlowError(
-                f"The policy takes observations of {self.spec.observation_dim} numbers, one or a "
-                f"batch of them, but was given an array of shape {batch.shape}."
+                f"The policy takes observations of {wanted}, one or a batch of them, but was given "
+                f"an array of shape {batch.shape}" + (f" and {batch.dtype}." if seen else ".")
             )
-        rows = np.atleast_2d(batch)
+        rows = batch[None] if alone else batch
+        if self.transforms.normal:
+            rows = self.transforms.normal(rows)
         actions = batched_act(
             self.agents,
             self.states,
@@ -50,8 +68,8 @@ class Policy:
             self.kind,
         )
         self.calls += 1
-        action: NDArray[np.float32] = np.asarray(actions)[0]
-        return action[0] if batch.ndim == 1 else action
+        action: NDArray[np.float32] = self.transforms.action_back(np.asarray(actions)[0])
+        return action[0] if alone else action
 
 
 def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, dict[str, Any]]:
@@ -68,6 +86,11 @@ def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, di
         spec,
         checkpoint.read_meta(sound),
     )
+
+
+def transforms_of(folder: RunFolder) -> Transforms:
+    """From the environment's units to the agent's, and back."""
+    return Transforms.from_json(folder.read_json("conversion.json")["transforms"])
 
 
 def load_policy(
@@ -90,7 +113,8 @@ def load_policy(
     Raises:
         DeFlowError: no such run, seed or member, more than one, or no usable checkpoint.
     """
-    _, family, states, spec, _ = load_family(RunFolder.open(Path(run_dir)))
+    folder = RunFolder.open(Path(run_dir))
+    _, family, states, spec, _ = load_family(folder)
     fitting = [
         index
         for index, own in enumerate(family.members)
@@ -104,7 +128,7 @@ def load_policy(
         )
     one = slice(fitting[0], fitting[0] + 1)
     agents, state = jax.tree.map(lambda leaf: leaf[one], (family.agents, states))
-    return Policy(agents, state, spec, noise_seed, kind)
+    return Policy(agents, state, spec, noise_seed, kind, transforms_of(folder))
 
 
 def _key_data(family: Family) -> jax.Array:

@@ -43,7 +43,12 @@ class RunFolder:
 
     @classmethod
     def create(
-        cls, path: Path, config: TrainConfig, dataset: dict[str, Any], spec: Spec
+        cls,
+        path: Path,
+        config: TrainConfig,
+        dataset: dict[str, Any],
+        spec: Spec,
+        conversion: dict[str, Any],
     ) -> RunFolder:
         """A new folder. One that holds a run already is refused, and nothing is written."""
         folder = cls(path)
@@ -62,6 +67,7 @@ class RunFolder:
             draft.checkpoints.mkdir(parents=True)
             draft.write_json("provenance.json", provenance(dataset))
             draft.write_json("spec.json", asdict(spec))
+            draft.write_json("conversion.json", conversion)
             draft.write_json("config.json", config.to_json())
             os.replace(draft.path, path)
         except OSError as error:

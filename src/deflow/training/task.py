@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from deflow.core.errors import DeFlowError
-from deflow.core.progress import console
+from deflow.core.frames import FEATURES, STACK
 from deflow.core.types import Spec
 from deflow.data.dataset import Dataset
-from deflow.envs.make import EnvSpec, make_env, validate_env
+from deflow.data.own import Own
+from deflow.envs.make import EnvSpec, env_shapes, make_env
+from deflow.envs.pool import EnvPool
 from deflow.training.config import TrainConfig
+from deflow.training.source import Data, own_env, source
 
 _OGBENCH = re.compile(r"(?P<env>.+)-(play|noisy|navigate|stitch|explore)-singletask(-task\d+)?-v0")
 
@@ -24,57 +27,96 @@ class Job:
     env: EnvSpec | None
     spec: Spec
     description: dict[str, Any]
+    own: Own
+
+    @property
+    def conversion(self) -> dict[str, Any]:
+        """How the user's data became these, ready for JSON: what acting and a second reading need,
+        and where a policy is judged."""
+        return {
+            "columns": self.own.columns.to_json(),
+            "transforms": self.own.transforms.to_json(),
+            "env": asdict(self.env) if self.env else None,
+        }
 
 
-def prepare(config: TrainConfig, dataset: Dataset | None = None) -> Job:
+def prepare(config: TrainConfig, data: Data = None) -> Job:
     """Load and check everything that a run needs, before any work begins.
 
-    `dataset` stands in for the task's own data; then `config.env` names the environment, and
-    without one the run is trained but not evaluated.
+    `data` stand in for the task's own; then `config.env` or they themselves name the environment,
+    and without one the run is trained but not evaluated.
     """
     env: EnvSpec | None
-    own = dataset is not None
-    if dataset is None:
-        from deflow.data.names import parse_task
-        from deflow.data.ogbench import load_task
-
-        task = parse_task(config.task)
-        if task.defaulted:
-            console.print(f"{config.task} names no task; taking the published one, {task.name}.")
-        dataset, _ = load_task(task, config.data_dir)
-        env = EnvSpec.parse(config.env) if config.env else EnvSpec(task.env_id)
+    if data is None:
+        found = source(config.task)
+        if found.frames:
+            _require_sight(config, found.name)
+        own = Own(found.load(config.data_dir))
+        env = EnvSpec.parse(config.env) if config.env else found.env
     else:
-        env = EnvSpec.parse(config.env) if config.env else None
+        own = data if isinstance(data, Own) else Own(data)
+        env = own_env(own, config.env)
+    dataset = own.dataset
+    frame = dataset.frame
+    if frame:
+        _require_sight(config, dataset.name)
     if env is not None:
         _check_widths(dataset, env)
     spec = Spec(
-        observation_dim=dataset.observations.shape[1],
+        observation_dim=FEATURES if frame else dataset.observations.shape[1],
         action_dim=dataset.actions.shape[1],
         reward_range=(float(dataset.rewards.min()), float(dataset.rewards.max())),
         total_steps=config.steps,
+        frame=(frame[0], frame[1], STACK * frame[2]) if frame else None,
     )
     description = {
         "name": dataset.name,
-        "own": own,
+        "own": data is not None,
         "transitions": int(dataset.transitions),
         "episodes": len(dataset.episode_ends),
         "fingerprint": dataset.fingerprint(),
         "behavior_fingerprint": dataset.fingerprint(rewards=False),
     }
-    return Job(dataset, env, spec, description)
+    return Job(dataset, env, spec, description, own)
+
+
+def _require_sight(config: TrainConfig, name: str) -> None:
+    if not config.agent.sees_frames:
+        raise DeFlowError(
+            f"{name} is learned from frames, which {config.agent.name} cannot: choose one of bc, "
+            "iql, rebrac, ifql, fbrac, fql and deflow, or the same task from states."
+        )
 
 
 def _check_widths(dataset: Dataset, spec: EnvSpec) -> None:
-    env = make_env(spec)
-    observations, actions = validate_env(env)
-    env.close()
-    found = (dataset.observations.shape[1], dataset.actions.shape[1])
-    if found != (observations, actions):
+    found = (dataset.observations.shape[1:], dataset.actions.shape[1])
+    there = _shown_widths(spec) if dataset.frame else _widths(spec)
+    if found != there:
         raise DeFlowError(
-            f"The data hold observations of width {found[0]} and actions of width {found[1]}, but "
-            f"the environment {spec.name} has {observations} and {actions}: use the one that "
-            "belongs to the data."
+            f"The data hold observations of width {_width(found[0])} and actions of width "
+            f"{found[1]}, but the environment {spec.name} has {_width(there[0])} and {there[1]}: "
+            "use the one that belongs to the data."
         )
+
+
+def _widths(spec: EnvSpec) -> tuple[tuple[int, ...], int]:
+    env = make_env(spec)
+    shape, actions = env_shapes(env)
+    env.close()
+    return shape, actions
+
+
+def _shown_widths(spec: EnvSpec) -> tuple[tuple[int, ...], int]:
+    """As `_widths`, of one frame, asked in a worker: MuJoCo chooses its way of drawing once in the
+    life of a process."""
+    with EnvPool(spec, 1, 1) as pool:
+        *size, channels = pool.board.observations.shape[1:]
+        single = channels // STACK if len(size) == 2 else channels
+        return (*size, single), pool.act_dim
+
+
+def _width(shape: tuple[int, ...]) -> str:
+    return "x".join(map(str, shape))
 
 
 def env_name(task: str) -> str:

@@ -9,35 +9,35 @@ from pathlib import Path
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
 from deflow.data.columns import require_column
-from deflow.data.dataset import Dataset
 from deflow.training.config import TrainConfig
 from deflow.training.donor import check_donor
 from deflow.training.run_folder import RunFolder
+from deflow.training.source import Data
 from deflow.training.task import Job, prepare
 from deflow.training.trainer import Trainer, wanted_columns
 
 
-def train(config: TrainConfig, dataset: Dataset | None = None) -> RunFolder:
+def train(config: TrainConfig, data: Data = None) -> RunFolder:
     """Train a family of runs; returns its folder.
 
-    `dataset` stands in for the task's own data (then `config.env` names the environment to be
-    judged in). Raises `DeFlowError` before anything is written where something is wrong.
+    `data` stand in for the task's own (then `config.env`, or they themselves, name the environment
+    to be judged in). Raises `DeFlowError` before anything is written where something is wrong.
     """
     config.validate()
-    job = prepare(config, dataset)
+    job = prepare(config, data)
     for name in wanted_columns(config.agent.phases(job.spec, config.schedule)):
         require_column(job.dataset, name)
     if config.flow_from:
         check_donor(config, job)
     path = config.run_dir or _default_run_dir(config)
-    folder = RunFolder.create(path, config, job.description, job.spec)
+    folder = RunFolder.create(path, config, job.description, job.spec, job.conversion)
     Trainer(config, job, folder).run()
     return folder
 
 
 def resume(
     path: Path,
-    dataset: Dataset | None = None,
+    data: Data = None,
     data_dir: Path | None = None,
     workers: int | None = None,
 ) -> RunFolder:
@@ -49,7 +49,7 @@ def resume(
         data_dir=data_dir or config.data_dir,
         workers=config.workers if workers is None else workers,
     )
-    job = prepare_again(folder, config, dataset)
+    job = prepare_again(folder, config, data)
     if folder.finished():
         console.print(f"{path} is finished; there is nothing left to do.")
         return folder
@@ -57,15 +57,15 @@ def resume(
     return folder
 
 
-def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Dataset | None = None) -> Job:
+def prepare_again(folder: RunFolder, config: TrainConfig, data: Data = None) -> Job:
     """What a run was trained on, loaded anew; other data than the run's are refused."""
     recorded = folder.read_json("provenance.json")["dataset"]
-    if recorded["own"] and dataset is None:
+    if recorded["own"] and data is None:
         raise DeFlowError(
             f"{folder.path} was trained on your own data ({recorded['name']}): give them again, "
-            "with --data FILE or dataset=..."
+            "with --data or dataset=..."
         )
-    job = prepare(config, dataset)
+    job = prepare(config, data)
     if recorded["fingerprint"] != job.description["fingerprint"]:
         raise DeFlowError(
             f"{folder.path} was trained on other data than {job.dataset.name} holds now "

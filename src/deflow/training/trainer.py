@@ -81,8 +81,9 @@ class Trainer:
         return sum(p.steps for p in self.phases[: self.position.phase]) + self.position.step
 
     def _evaluator(self, members: int) -> Evaluator:
-        config = self.config
-        return Evaluator(self.job.env, self.job.spec, members, config.eval_episodes, config.workers)
+        config, job = self.config, self.job
+        how = (config.eval_episodes, config.workers, job.own.transforms)
+        return Evaluator(job.env, job.spec, members, *how)
 
     def _restore(self, like: State) -> State:
         sound = checkpoint.newest_sound(self.folder.checkpoints)

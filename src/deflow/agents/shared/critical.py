@@ -11,6 +11,7 @@ from deflow.agents.shared.trained import Grads, Trained, gradient_of
 from deflow.core.agent import Noise, State
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
+from deflow.nn.encoder import behind_encoder
 from deflow.nn.learner import polyak
 from deflow.value.expectile import StateValue, expectile_loss
 from deflow.value.td import Aggregation, Critic, aggregate, td_loss, td_target
@@ -31,12 +32,11 @@ class Critical(Trained):
 
     def init_critic(self, key: PRNGKeyArray, spec: Spec) -> Any:
         """The critics before training."""
-        return Critic(
-            spec.observation_dim,
-            spec.action_dim,
-            self.hidden,
-            layer_norm=self.critic_layer_norm,
-            key=key,
+        sizes, layer_norm = (spec.observation_dim, spec.action_dim), self.critic_layer_norm
+        return behind_encoder(
+            spec.frame,
+            key,
+            lambda key: Critic(*sizes, self.hidden, layer_norm=layer_norm, key=key),
         )
 
     def target_part(self, model: Any) -> Any:
@@ -97,9 +97,12 @@ class Implicit(Critical):
     expectile: float = setting(0.9, above=0, below=1)
     """Which expectile of Q the state's value is."""
 
-    def init_value(self, key: PRNGKeyArray, spec: Spec) -> StateValue:
-        return StateValue(
-            spec.observation_dim, self.hidden, layer_norm=self.critic_layer_norm, key=key
+    def init_value(self, key: PRNGKeyArray, spec: Spec) -> Any:
+        size, layer_norm = spec.observation_dim, self.critic_layer_norm
+        return behind_encoder(
+            spec.frame,
+            key,
+            lambda key: StateValue(size, self.hidden, layer_norm=layer_norm, key=key),
         )
 
     def value_gradients(

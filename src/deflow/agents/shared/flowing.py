@@ -111,7 +111,7 @@ class Flowing(Trained):
     def _best(
         self, state: Any, observations: Array, noise: Array, sample: Callable[..., Array]
     ) -> Array:
-        if noise.ndim == observations.ndim:
+        if noise.ndim == 2:  # One action for each observation.
             return sample(state, observations, noise)
         each = observations[:, None]
         candidates = sample(state, each, noise)
@@ -134,7 +134,7 @@ class FlowPolicy(Flowing, Bootstrapped):
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         draw = lambda agent, key: agent.draw_joint(key, spec)  # noqa: E731
-        return (self.phase("joint", spec.total_steps, draw, type(self).gradients),)
+        return (self.phase("joint", spec.total_steps, draw, type(self).gradients, spec.frame),)
 
     def draw_joint(self, key: PRNGKeyArray, spec: Spec) -> JointNoise:
         keys = jax.random.split(key, 4)

@@ -10,9 +10,12 @@ import equinox as eqx
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from deflow.agents.shared.shifted import shifting
 from deflow.core.agent import Agent, Noise, Phase, State, Update
+from deflow.core.frames import Frame
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
+from deflow.nn.encoder import behind_encoder
 from deflow.nn.learner import Learner, descend, squared_norm
 
 Grads = Mapping[str, Any]
@@ -58,9 +61,10 @@ class Trained(Agent):
 
     def actor(self, kind: type, key: PRNGKeyArray, spec: Spec, **options: Any) -> Learner[Any]:
         """A fresh network of an actor's size."""
-        widths = self.actor_hidden or self.hidden
-        options = {"layer_norm": self.actor_layer_norm, "key": key, **options}
-        return self.learner(kind(spec.observation_dim, spec.action_dim, widths, **options))
+        sizes = (spec.observation_dim, spec.action_dim, self.actor_hidden or self.hidden)
+        options = {"layer_norm": self.actor_layer_norm, **options}
+        make = lambda key: kind(*sizes, **options, key=key)  # noqa: E731
+        return self.learner(behind_encoder(spec.frame, key, make))
 
     def phase(
         self,
@@ -68,10 +72,14 @@ class Trained(Agent):
         steps: int,
         draw: Callable[[Any, PRNGKeyArray], Noise],
         gradients: Callable[..., tuple[Grads, Metrics]],
+        frame: Frame | None = None,
         **options: Any,
     ) -> Phase:
-        """A phase that follows `gradients(agent, state, batch, noise, clock)`."""
-        return Phase(name, steps, self.batch_size, draw, following(gradients, steps), **options)
+        """A phase that follows `gradients(agent, state, batch, noise, clock)`; where observations
+        are frames, they are shifted at random first."""
+        update = following(gradients, steps)
+        phase = Phase(name, steps, self.batch_size, draw, update, **options)
+        return shifting(phase) if frame else phase
 
     def stepped(
         self, state: State, grads: Grads, clock: Clock, done: float | Float[Array, ""] = 0.0

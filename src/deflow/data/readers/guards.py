@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
 from deflow.core.errors import DeFlowError
+from deflow.core.memory import available_memory
 from deflow.core.progress import progress_bar
 
 T = TypeVar("T")
 
 _FEW = 64
 """So many files are read in no time."""
-
-
-def available_memory() -> int:
-    """Bytes that may still be taken without swapping."""
-    with contextlib.suppress(OSError), open("/proc/meminfo") as file:
-        if match := re.search(r"^MemAvailable:\s+(\d+) kB", file.read(), re.MULTILINE):
-            return int(match[1]) * 1024
-    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def require_memory(path: Path, need: int) -> None:
