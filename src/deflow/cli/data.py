@@ -13,15 +13,19 @@ from tyro.conf import Positional
 
 @dataclass
 class Generate:
-    """Make an OGBench set on this machine, with OGBench's own oracles and recipe.
+    """Make a set on this machine, with the oracles, experts or demonstrations that made it.
 
-    Manipulation `play` and `noisy` sets (cube, scene, puzzle) and point-maze `navigate` sets. The
-    files are the same for any number of workers, and after a kill the same command goes on.
+    OGBench's manipulation `play` and `noisy` sets (cube, scene, puzzle) and point-maze `navigate`
+    sets, by OGBench's oracles and recipe: the files are the same for any number of workers, and
+    after a kill the same command goes on. Adroit's expert sets, by DAPG's experts, and
+    door-human-v1, from its demonstrations.
 
     For example:
 
       deflow data generate cube-single-play-v0 --episodes 300 --workers 2
       deflow data generate scene-play-v0 --seed 1 --data-dir ~/sets
+      deflow data generate pen-expert-v1 --policy policy_pen.npz --episodes 500
+      deflow data generate door-human-v1 --demonstrations door_human_demos.npz
     """
 
     dataset: Positional[str]
@@ -32,6 +36,10 @@ class Generate:
     """Processes that play episodes at the same time; one for each core by default."""
     seed: int = 0
     """Another seed makes another set."""
+    policy: Path | None = None
+    """The expert of an Adroit expert set: an .npz file of its layers and scales."""
+    demonstrations: Path | None = None
+    """The demonstrations of door-human-v1: an .npz file of actions and initial states."""
     data_dir: Path | None = None
     """The data folder; by default DEFLOW_DATA_DIR, or the user's cache."""
     overwrite: bool = False
@@ -41,18 +49,9 @@ class Generate:
 
     def run(self) -> int:
         """Make the set and print where it is."""
-        from deflow.data.folder import data_folder
-        from deflow.data.generate import generate
         from deflow.data.provenance import provenance_file, read_json
 
-        target = generate(
-            self.dataset,
-            episodes=self.episodes,
-            workers=self.workers,
-            seed=self.seed,
-            data_dir=data_folder(self.data_dir),
-            overwrite=self.overwrite,
-        )
+        target = self._made()
         report = {"file": str(target), **read_json(provenance_file(target))}
         if self.json:
             _print_json(report)
@@ -63,6 +62,37 @@ class Generate:
                 rows.append(("  sha256", entry["sha256"]))
             _print_table(target.stem, rows)
         return 0
+
+    def _made(self) -> Path:
+        """The file, made by whatever makes this set."""
+        from deflow.core.errors import DeFlowError
+        from deflow.data.adroit import EPISODES, EXPERTS, HUMAN, replay_door_human, roll_expert
+        from deflow.data.folder import data_folder
+        from deflow.data.generate import generate
+        from deflow.envs.d4rl import make_d4rl
+
+        sources = {**dict.fromkeys(EXPERTS, "policy"), HUMAN: "demonstrations"}
+        wanted, folder = sources.get(self.dataset), data_folder(self.data_dir)
+        for option in ("policy", "demonstrations"):
+            if (getattr(self, option) is None) is (option == wanted):
+                does = "needs" if option == wanted else "takes no"
+                raise DeFlowError(
+                    f"{self.dataset} {does} --{option}: `deflow data generate --help`."
+                )
+        if self.policy:
+            count = EPISODES if self.episodes is None else self.episodes
+            where = (self.policy, folder, count, self.seed)
+            return roll_expert(self.dataset, *where, make_env=make_d4rl)
+        if self.demonstrations:
+            return replay_door_human(self.demonstrations, folder, make_env=make_d4rl)
+        return generate(
+            self.dataset,
+            episodes=self.episodes,
+            workers=self.workers,
+            seed=self.seed,
+            data_dir=folder,
+            overwrite=self.overwrite,
+        )
 
 
 @dataclass

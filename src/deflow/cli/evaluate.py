@@ -70,6 +70,7 @@ class Evaluate:
         from deflow.core.checks import require
         from deflow.training.judge import film, judge
         from deflow.training.run_folder import RunFolder
+        from deflow.training.score import SCORES
 
         require("episodes", self.episodes, at_least=1)
         folder = RunFolder.open(self.run_dir)
@@ -93,11 +94,15 @@ class Evaluate:
         choice = f", best of {self.best_of}" if self.best_of else ""
         title = f"{folder.path.name}: {self.episodes} episodes of the {self.policy}{choice}"
         table = Table(title=title)
-        for heading in ("member", "success", "return", "length"):
+        members = document["members"]
+        shown = [name for name in SCORES if members[0][name] is not None]
+        for heading in ("member", *shown, "length"):
             table.add_column(heading, justify="right")
-        for member, result in zip(found.members, found.results, strict=True):
-            success = "-" if result.success is None else f"{100 * result.success:.0f}%"
-            table.add_row(member, success, f"{result.return_:.1f}", f"{result.length:.0f}")
+        for record in members:
+            scores = (
+                f"{SCORES[name].scale * record[name]:.1f}{SCORES[name].unit}" for name in shown
+            )
+            table.add_row(record["member"], *scores, f"{record['length']:.0f}")
         Console().print(table)
         return 0
 

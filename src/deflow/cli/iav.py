@@ -90,6 +90,11 @@ def _dataset(name: str, data_dir: Path | None, columns: tuple[str, ...]) -> Data
         return load_own(name, columns or None).dataset
     import numpy as np
 
+    from deflow.data.d4rl import TASKS, load_d4rl
+    from deflow.data.folder import data_folder
+
+    if name in TASKS:
+        return load_d4rl(TASKS[name], data_folder(data_dir))
     from deflow.data.names import parse_dataset
     from deflow.data.ogbench import locate_set, read_set, to_dataset
 

@@ -8,13 +8,18 @@ import json as jsonlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import tyro
 
 from deflow.cli.options import TrainingOptions
 from deflow.cli.running import Words, grid
 from deflow.core.errors import DeFlowError
+
+if TYPE_CHECKING:
+    from deflow.core.agent import Agent
+    from deflow.data.own import Own
+    from deflow.training.config import TrainConfig
 
 
 @dataclass(kw_only=True)
@@ -28,6 +33,11 @@ class Train(TrainingOptions):
       deflow train puzzle-3x3-play-singletask-v0 --over delta=0.0005,0.001,0.005
       deflow train cube-double-play-singletask-v0 --agent iql --preset paper
       deflow train my-task --data my-data.npz --env my_module:make_env
+      deflow train my-task --data robot.parquet --columns observations=state rewards=r
+        --agent.delta auto
+
+    delta may be estimated from the data (see `deflow data iav`): --agent.delta auto takes a tenth
+    of their intrinsic action variance for manipulation and all of it for navigation, auto:0.5 half.
     """
 
     task: tyro.conf.Positional[str]
@@ -48,6 +58,8 @@ class Train(TrainingOptions):
     """How many checkpoints are kept."""
     run_dir: Path | None = None
     """Where the run is kept (default: runs/ and a name with the date)."""
+    auto: tyro.conf.Suppress[str | None] = None
+    """Factor of delta's estimate, "" for the published one, None for a given delta."""
     config: Path | None = None
     """A config.json of another run to begin from; options given beside it win."""
 
@@ -58,6 +70,7 @@ class Train(TrainingOptions):
         from deflow.training.task import env_name
 
         rest, chosen = _take_option(list(arguments), "--agent")
+        rest, factor = _take_auto(rest)
         document = _read_config(_take_option(rest, "--config")[1])
         if document:
             _check(document, rest)
@@ -65,11 +78,12 @@ class Train(TrainingOptions):
         recorded = settings.pop("name", "deflow")
         name: str = chosen or recorded
         command = cls._parse_with(rest, from_settings(name, settings), document)
-        if document or command.preset == "none":
-            return command
-        environment = env_name(command.task)
-        agent = from_settings(name, preset(name, environment))
-        return cls._parse_with(rest, agent, {}, published_steps(name, environment))
+        if not document and command.preset == "paper":
+            environment = env_name(command.task)
+            agent = from_settings(name, preset(name, environment))
+            command = cls._parse_with(rest, agent, {}, published_steps(name, environment))
+        command.auto = factor
+        return command
 
     @classmethod
     def _parse_with(
@@ -102,18 +116,37 @@ class Train(TrainingOptions):
         shared = {f.name for f in dataclasses.fields(TrainConfig)} - {"over"}
         config = TrainConfig(**{name: getattr(self, name) for name in shared}, over=grid(self.over))
         config.validate()
+        data = self.own()
+        if self.auto is not None:
+            config = dataclasses.replace(config, agent=self._with_delta(config, data))
         if self.preset == "paper" and not (self.config or self.data):
             self._say_where_nothing_is_published()
-        show(train(config, self.own()), self.json)
+        show(train(config, data), self.json)
         return 0
+
+    def _with_delta(self, config: TrainConfig, data: Own | None) -> Agent:
+        """The agent with delta from the data, by the published rule or the given factor."""
+        from deflow.core.progress import console
+        from deflow.data.iav import intrinsic_action_variance, published_factor
+        from deflow.training.source import source
+
+        if not hasattr(config.agent, "delta"):
+            raise DeFlowError(f"The agent {config.agent.name} has no delta to estimate.")
+        factor = _factor(self.auto) if self.auto else published_factor(config.task)
+        dataset = data.dataset if data else source(config.task).load(config.data_dir)
+        found = intrinsic_action_variance(dataset)
+        delta = factor * found.value
+        console.print(f"delta {delta:.3g}: {factor:g} times {found.value:.3g}, the data's IAV.")
+        agent: Agent = dataclasses.replace(config.agent, **{"delta": delta})
+        return agent
 
     def _say_where_nothing_is_published(self) -> None:
         from deflow.agents.registry import published_steps
         from deflow.core.progress import console
-        from deflow.data.names import parse_task
+        from deflow.training.source import source
         from deflow.training.task import env_name
 
-        task = parse_task(self.task).name
+        task = source(self.task).name
         if published_steps(self.agent.name, env_name(task)) is None:
             console.print(
                 f"Nothing is published of {self.agent.name} for {env_name(task)}: what is not "
@@ -129,6 +162,26 @@ def _take_option(words: list[str], option: str) -> tuple[list[str], str | None]:
         if word.startswith(f"{option}="):
             return words[:i] + words[i + 1 :], word.split("=", 1)[1]
     return words, None
+
+
+def _take_auto(words: list[str]) -> tuple[list[str], str | None]:
+    """Remove `--agent.delta auto`, or `auto:0.5`; what stands behind the colon, or None."""
+    rest, value = _take_option(words, "--agent.delta")
+    if value is None or value.partition(":")[0] != "auto":
+        return words, None
+    return rest, value.partition(":")[2]
+
+
+def _factor(text: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < float("inf"):
+        raise DeFlowError(
+            f"--agent.delta auto:FACTOR takes a number above 0, as auto:0.1, not {text!r}."
+        )
+    return factor
 
 
 def _read_config(path: str | None) -> dict[str, Any]:

@@ -24,6 +24,10 @@ from deflow.data.dataset import Dataset
 Scale = Literal["raw", "standard"]
 Rows = NDArray[np.intp]
 
+NAVIGATION = ("pointmaze", "antmaze", "humanoidmaze", "antsoccer", "maze2d")
+"""First words of the tasks for which the published rule takes delta to be the whole IAV; a tenth of
+it for all others."""
+
 NORMAL = 1.96
 """Deviations on either side of the mean that hold 95% of a normal distribution."""
 BLOCK_ROWS, BLOCK_QUERIES = 16_384, 128
@@ -279,3 +283,8 @@ def _search(count: int, kinds: tuple[bool, ...]) -> Callable[..., dict[bool, Any
         return {kind: rows for kind, (_, rows) in best.items()}
 
     return search
+
+
+def published_factor(task: str) -> float:
+    """What the published rule multiplies a task's IAV by: 1 for navigation, 0.1 otherwise."""
+    return 1.0 if task.split("-", 1)[0] in NAVIGATION else 0.1

@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from deflow.core.errors import DeFlowError
+from deflow.data.d4rl import TASKS, load_d4rl, locate_d4rl
 from deflow.data.dataset import Dataset
+from deflow.data.folder import data_folder
 from deflow.data.names import parse_dataset, parse_task, tasks
 from deflow.data.npz import read_npz
 from deflow.data.ogbench import LAYOUT, Array, locate_set, read_set, relabel, to_dataset
@@ -76,6 +78,11 @@ def inspect(
     """
     if is_own(name):
         return {"file": name, **_describe_own(name, columns)}
+    if name in TASKS:
+        folder = data_folder(data_dir)
+        task_set = load_d4rl(TASKS[name], folder, download=False)
+        found = {"file": str(locate_d4rl(TASKS[name], folder, download=False))}
+        return {**found, "train": describe(task_set), "suspicious": suspicious(task_set)}
     dataset = parse_dataset(name)
     target = locate_set(dataset, data_dir, download=False)
     kept = check_files(target, full=verify)

@@ -16,6 +16,7 @@ from deflow.experiments.cost import mean_gflop, phase_costs
 from deflow.experiments.report import overview
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
+from deflow.training.score import score_name
 from deflow.training.source import Data
 from deflow.training.task import prepare
 from deflow.training.train import resume, train
@@ -73,15 +74,15 @@ def record(name: str, folder: RunFolder) -> dict[str, Any]:
 def mark_best(records: list[dict[str, Any]]) -> str:
     """Give each record `best` and `near_best`: its score is within 95% of the best one's.
 
-    Returns what is judged: `success`, or `return` where the environment reports no success. As
+    Returns what is judged, the most telling score that all have (see `training.score`). As
     returns may be negative, the margin is a twentieth of the best one's size. Without evaluations
     nothing is marked.
     """
-    score = "success" if all(r["success"] for r in records) else "return"
-    means = [r[score]["mean"] for r in records if r[score]]
+    score = score_name(records)
+    means = [r[score]["mean"] for r in records if r.get(score)]
     top = max(means, default=None)
     for r in records:
-        mean = r[score]["mean"] if r[score] else None
+        mean = r[score]["mean"] if r.get(score) else None
         r["best"] = mean is not None and mean == top
         r["near_best"] = mean is not None and top is not None and mean >= top - 0.05 * abs(top)
     return score

@@ -11,8 +11,9 @@ from rich.console import Console
 from rich.table import Table
 
 from deflow.core.errors import DeFlowError
-from deflow.training.curve import plot_members, save_figure, score_name
+from deflow.training.curve import name_axis, plot_members, save_figure
 from deflow.training.run_folder import RunFolder
+from deflow.training.score import SCORES, score_name
 from deflow.training.summary import summarize
 
 
@@ -28,15 +29,15 @@ def overview(folder: RunFolder) -> dict[str, Any]:
         "members": members,
         "finished": (folder.path / "summary.json").is_file(),
     }
-    for score in ("success", "return"):
+    for score in SCORES:
         record[score] = mean_over(members, score)
     record["train_seconds"] = max((m["train_seconds"] for m in members), default=None)
     return record
 
 
 def mean_over(members: Sequence[dict[str, Any]], score: str) -> dict[str, Any] | None:
-    """Mean and deviation of `success` or `return` over the members that have one."""
-    values = [m[score] for m in members if m[score] is not None]
+    """Mean and deviation of a score over the members that have one."""
+    values = [m[score] for m in members if m.get(score) is not None]
     if not values:
         return None
     return {"mean": float(np.mean(values)), "std": float(np.std(values)), "members": len(values)}
@@ -45,12 +46,17 @@ def mean_over(members: Sequence[dict[str, Any]], score: str) -> dict[str, Any] |
 def print_report(folders: Sequence[RunFolder]) -> None:
     """The table: success in percent where the environment reports it, and the mean return."""
     table = Table(title="Mean of the last three evaluations; mean and deviation over members")
-    for heading in ("run", "task", "agent", "schedule", "members", "success", "return", "training"):
+    records = [overview(folder) for folder in folders]
+    # Two of them: what is left fits a narrow terminal.
+    shown = [score for score in SCORES if any(record[score] for record in records)][:2]
+    for heading in ("run", "task", "agent", "schedule", "members", *shown, "training"):
         table.add_column(
-            heading, justify="left" if heading in ("run", "task") else "right", overflow="fold"
+            heading,
+            justify="left" if heading in ("run", "task") else "right",
+            overflow="fold",
+            no_wrap=heading not in ("run", "task"),
         )
-    for folder in folders:
-        record = overview(folder)
+    for folder, record in zip(folders, records, strict=True):
         seconds = record["train_seconds"]
         table.add_row(
             folder.path.name,
@@ -58,8 +64,7 @@ def print_report(folders: Sequence[RunFolder]) -> None:
             record["agent"],
             record["schedule"],
             str(len(record["members"])),
-            score_text(record, "success"),
-            score_text(record, "return"),
+            *(score_text(record, score) for score in shown),
             f"{seconds:,.0f} s" if seconds is not None else "-",
         )
     Console().print(table)
@@ -81,7 +86,7 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
     figure = Figure(figsize=(1.5 + 5.5 * len(xs), 4.2), layout="constrained")
     panels = figure.subplots(1, len(xs), sharey=True, squeeze=False)[0]
     colors = colormaps["tab10"](range(10)) if len(runs) <= 10 else colormaps["tab20"](range(20))
-    success = all(score_name(records) == "success" for _, records in runs)
+    score = score_name([record for _, records in runs for record in records])
     for axes, x in zip(panels, xs, strict=True):
         axes.set_prop_cycle(color=colors)
         for folder, records in runs:
@@ -89,21 +94,21 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
         if len(runs) > 6:
             for line in [line for line in axes.lines if line.get_marker() != "o"]:
                 line.remove()
-        if success:
-            axes.set_ylim(-3, 103)
+        name_axis(axes, score)
         axes.set_xlabel("gradient steps" if x == "step" else "seconds of training")
         axes.grid(alpha=0.3)
-    panels[0].set_ylabel("success (%)" if success else "return")
+    for axes in panels[1:]:
+        axes.set_ylabel("")
     figure.suptitle(", ".join(sorted({folder.config().task for folder, _ in runs})))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     save_figure(figure, path)
 
 
 def score_text(record: dict[str, Any], score: str) -> str:
-    """A record's `success` (in percent) or `return` as mean ± deviation, where it has one."""
-    found = record[score]
+    """A record's score as mean ± deviation, where it has one."""
+    found = record.get(score)
     if found is None:
         return "-"
-    scale, unit = (100, "%") if score == "success" else (1, "")
+    scale, unit, _ = SCORES[score]
     deviation = f" ± {scale * found['std']:.1f}" if found["members"] > 1 else ""
     return f"{scale * found['mean']:.1f}{deviation}{unit}"

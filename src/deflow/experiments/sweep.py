@@ -12,8 +12,9 @@ from deflow.core.files import write_json
 from deflow.experiments.lineup import mark_best, record, train_all
 from deflow.experiments.report import mean_over, score_text
 from deflow.training.config import TrainConfig
-from deflow.training.curve import save_figure
+from deflow.training.curve import name_axis, save_figure
 from deflow.training.family import members_of
+from deflow.training.score import SCORES
 from deflow.training.source import Data
 
 
@@ -37,7 +38,7 @@ def sweep(config: TrainConfig, out: Path, dataset: Data = None) -> dict[str, Any
     document["points"] = [
         {
             "settings": dict(settings),
-            **{score: mean_over(members, score) for score in ("success", "return")},
+            **{score: mean_over(members, score) for score in SCORES},
             "members": members,
         }
         for settings, members in points.items()
@@ -81,7 +82,7 @@ def draw_sweep(document: dict[str, Any], path: Path) -> None:
     from matplotlib.figure import Figure
 
     (swept, *others), score = document["over"], document["score"]
-    scale = 100 if score == "success" else 1
+    scale = SCORES[score].scale
     lines: dict[str, list[dict[str, Any]]] = {}
     for point in sorted(document["points"], key=lambda point: point["settings"][swept]):
         label = ", ".join(f"{name} {point['settings'][name]:g}" for name in others)
@@ -101,9 +102,7 @@ def draw_sweep(document: dict[str, Any], path: Path) -> None:
     if min(values) > 0 and max(values) >= 10 * min(values):
         axes.set_xscale("log")
     axes.set_xlabel(swept)
-    axes.set_ylabel("success (%)" if score == "success" else "return")
-    if score == "success":
-        axes.set_ylim(-3, 103)
+    name_axis(axes, score)
     axes.set_title(f"{document['agent']} on {document['task']}, {document['steps']:,} steps")
     axes.grid(alpha=0.3)
     if others:

@@ -10,21 +10,17 @@ import numpy as np
 
 from deflow.core.files import written_whole
 from deflow.training.run_folder import RunFolder
+from deflow.training.score import SCORES, score_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
-def score_name(records: Sequence[dict[str, Any]]) -> str:
-    """What the records can be judged by."""
-    return "success" if all(record["success"] is not None for record in records) else "return"
-
-
 def plot_members(axes: Axes, records: Sequence[dict[str, Any]], x: str, label: str) -> None:
     """Each member's evaluations as a thin line, their mean as a thick one."""
     score = score_name(records)
-    scale = 100 if score == "success" else 1
+    scale = SCORES[score].scale
     members: dict[str, list[dict[str, Any]]] = {}
     for record in records:
         members.setdefault(record["member"], []).append(record)
@@ -52,12 +48,17 @@ def draw_curve(folder: RunFolder) -> None:
     plot_members(axes, records, "step", label)
     axes.set_title(config.task)
     axes.set_xlabel("gradient steps")
-    axes.set_ylabel("success (%)" if score_name(records) == "success" else "return")
-    if score_name(records) == "success":
-        axes.set_ylim(-3, 103)
+    name_axis(axes, score_name(records))
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, folder.path / "curve.png")
+
+
+def name_axis(axes: Axes, score: str) -> None:
+    """What the vertical axis is; success is always seen from 0 to 100."""
+    axes.set_ylabel(SCORES[score].label)
+    if score == "success":
+        axes.set_ylim(-3, 103)
 
 
 def save_figure(figure: Figure, path: Path) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 
 from deflow.training.family import Member
 from deflow.training.run_folder import RunFolder
+from deflow.training.score import SCORES
 
 Arrays = dict[str, np.ndarray]
 """Metrics of a chunk of steps on the host, each [steps, members]."""
@@ -59,7 +60,7 @@ class MetricsLog:
     def write_evaluation(self, records: list[dict[str, Any]]) -> None:
         self.folder.append(self.folder.evaluations, records)
         for writer, record in zip(self.writers, records, strict=True):
-            for name in ("success", "return", "length"):
+            for name in (*SCORES, "length"):
                 if record[name] is not None:
                     writer.add_scalar(f"evaluation/{name}", record[name], record["total_step"])
             writer.flush()

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-from deflow.core.progress import console
 from deflow.data.dataset import Dataset
 from deflow.data.own import Own
 from deflow.envs.make import EnvSpec
@@ -59,8 +58,6 @@ def _ogbench(name: str) -> Source:
     from deflow.data.visual import load_training
 
     task = parse_task(name)
-    if task.defaulted:
-        console.print(f"{name} names no task; taking the published one, {task.name}.")
     if task.visual:
         return Source(task.name, EnvSpec(task.env_id), True, partial(load_training, task))
     states = lambda data_dir: load_task(task, data_dir)[0]  # noqa: E731

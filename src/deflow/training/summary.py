@@ -8,19 +8,19 @@ import numpy as np
 
 from deflow.training.evaluate import Evaluation
 from deflow.training.run_folder import RunFolder
+from deflow.training.score import SCORES, score_name
 
 LAST = 3
 """OGBench's protocol: a run's score is the mean of its last three evaluations."""
 
 
 def describe_scores(results: list[Evaluation]) -> str:
-    """A word on an evaluation: success where there is one, return elsewhere."""
-    if results[0].success is not None:
-        values = [100 * result.success for result in results if result.success is not None]
-        text = f"success {np.mean(values):.0f}%"
-    else:
-        values = [result.return_ for result in results]
-        text = f"return {np.mean(values):.1f}"
+    """A word on an evaluation, by the most telling score that there is."""
+    records = [result.json() for result in results]
+    name = score_name(records)
+    score = SCORES[name]
+    values = [score.scale * record[name] for record in records]
+    text = f"{name} {np.mean(values):.{0 if score.unit else 1}f}{score.unit}"
     return text if len(values) == 1 else f"{text} ({', '.join(f'{v:.0f}' for v in values)})"
 
 
@@ -32,18 +32,22 @@ def summarize(folder: RunFolder) -> list[dict[str, Any]]:
     summary = []
     for member, records in by_member.items():
         last = records[-LAST:]
-        success = [record["success"] for record in last if record["success"] is not None]
         summary.append(
             {
                 "member": member,
                 "seed": records[0]["seed"],
-                "success": float(np.mean(success)) if success else None,
-                "return": float(np.mean([record["return"] for record in last])),
+                **{name: _mean([record.get(name) for record in last]) for name in SCORES},
                 "mean_of_steps": [record["step"] for record in last],
                 "train_seconds": records[-1]["train_seconds"],
             }
         )
     return summary
+
+
+def _mean(values: list[float | None]) -> float | None:
+    """The mean of those that are there; None where there is none."""
+    found = [value for value in values if value is not None]
+    return float(np.mean(found)) if found else None
 
 
 def write_summary(folder: RunFolder, position: dict[str, Any]) -> None:

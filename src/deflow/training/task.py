@@ -8,6 +8,7 @@ from typing import Any
 
 from deflow.core.errors import DeFlowError
 from deflow.core.frames import FEATURES, STACK
+from deflow.core.progress import console
 from deflow.core.types import Spec
 from deflow.data.dataset import Dataset
 from deflow.data.own import Own
@@ -49,6 +50,8 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
     env: EnvSpec | None
     if data is None:
         found = source(config.task)
+        if found.name != config.task:
+            console.print(f"{config.task} names no task; taking the published one, {found.name}.")
         if found.frames:
             _require_sight(config, found.name)
         own = Own(found.load(config.data_dir))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
@@ -14,9 +15,12 @@ Array = np.ndarray[Any, Any]
 def column_numbers(column: Any, what: str) -> Array:
     """[N] or [N, k] from an Arrow column of numbers, or of lists of k numbers.
 
+    Text becomes bytes [N], sixteen for each label, which say no more than whether two are equal: it
+    may name episodes.
+
     Raises:
-        DeFlowError: another type (text, decimals, structures, lists of lists), empty cells, or
-            lists of different lengths.
+        DeFlowError: another type (decimals, structures, lists of lists), empty cells, or lists of
+            different lengths.
         pyarrow.ArrowException: the column contradicts itself.
     """
     chunks = [_chunk(chunk, what) for chunk in getattr(column, "chunks", [column])]
@@ -34,12 +38,14 @@ def _chunk(chunk: Any, what: str) -> Array:
     kinds = pa.types
     # Arrow's files are not judged when they are opened; offsets that lie would be followed.
     chunk.validate(full=True)
-    if kinds.is_dictionary(chunk.type) and _is_number(chunk.type.value_type):
+    if kinds.is_dictionary(chunk.type):
         chunk = chunk.dictionary_decode()
     if chunk.null_count:
         raise DeFlowError(
             f"{what} have {chunk.null_count} empty cells; fill them or drop those rows."
         )
+    if kinds.is_string(chunk.type) or kinds.is_large_string(chunk.type):
+        return _digests(chunk)
     if _is_number(chunk.type):
         return np.asarray(chunk.to_numpy(zero_copy_only=False))
     lists = (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)
@@ -62,6 +68,17 @@ def _chunk(chunk: Any, what: str) -> Array:
             "every row must have the same width."
         )
     return numbers.reshape(len(widths), int(widths[0]) if len(widths) else 0)
+
+
+def _digests(chunk: Any) -> Array:
+    """A hash of each label, so that a long one takes no more memory than a short one."""
+    encoded = chunk.dictionary_encode()
+    labels = [
+        hashlib.blake2b(str(label).encode(), digest_size=8).hexdigest()
+        for label in encoded.dictionary.to_pylist()
+    ]
+    found: Array = np.asarray(labels, "S16")[encoded.indices.to_numpy(zero_copy_only=False)]
+    return found
 
 
 def _is_number(kind: Any) -> bool:

@@ -16,6 +16,9 @@ from deflow.data.readers.raw import RawData
 
 Array = np.ndarray[Any, Any]
 
+TEXT = "SU"
+"""Kinds of arrays that hold labels rather than numbers."""
+
 _USUAL: dict[str, tuple[str, ...]] = {
     "observations": ("observations",),
     "actions": ("actions",),
@@ -99,6 +102,8 @@ def assemble(table: Table, columns: Columns) -> RawData:
 def _per_row(array: Array, role: str, what: str, count: int) -> Array:
     if role in ("terminals", "timeouts"):
         return checks.flags(array, what, count)
+    if role == "episode" and array.dtype.kind in TEXT:
+        return checks.same_rows(array, what, count)
     if role in ("rewards", "episode"):
         return checks.column(array, what, count)
     return checks.same_rows(array, what, count)
@@ -143,7 +148,7 @@ def _joined(
         label = f"{table.path.stem}: {role}" + (
             f" of {table.episodes[index]}" if table.episodes else ""
         )
-        arrays = [checks.numbers(parts[name][index], label) for name in names]
+        arrays = [_numbers(parts[name][index], role, label) for name in names]
         if len(arrays) > 1 or (role in ("observations", "next_observations")):
             arrays = [array[:, None] if array.ndim == 1 else array for array in arrays]
         elif role == "actions" and arrays[0].ndim == 1 and arrays[0].dtype.kind == "f":
@@ -162,6 +167,15 @@ def _joined(
                 )
         found.append(np.concatenate(arrays, axis=1) if len(arrays) > 1 else arrays[0])
     return found
+
+
+def _numbers(array: Array, role: str, what: str) -> Array:
+    """Numbers, but that episodes may be named by text."""
+    if array.dtype.kind not in TEXT:
+        return checks.numbers(array, what)
+    if role != "episode" or array.ndim != 1:
+        raise DeFlowError(f"{what} are text, and must be real numbers; convert them first.")
+    return array
 
 
 def _layout(table: Table, roles: Mapping[str, list[Array]]) -> tuple[Array | None, bool]:
@@ -206,10 +220,11 @@ def _lengths_of(table: Table, labels: Array) -> Array:
     """Rows of each trajectory, from a label per row."""
     begins = np.flatnonzero(np.concatenate([[True], labels[1:] != labels[:-1]]))
     if len(np.unique(labels[begins])) < len(begins):
-        values, counts = np.unique(labels[begins], return_counts=True)
+        _, firsts = np.unique(labels[begins], return_index=True)
+        again = begins[np.setdiff1d(np.arange(len(begins)), firsts)[0]]
         raise DeFlowError(
-            f"{table.path}: the rows of episode {values[np.argmax(counts)]} do not lie together; "
-            "sort the rows by episode and by time."
+            f"{table.path}: the rows of an episode do not lie together: that of row {again} was "
+            "there before; sort the rows by episode and by time."
         )
     return np.diff(np.concatenate([begins, [len(labels)]]))
 
