@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shlex
-import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -165,7 +163,7 @@ def main() -> None:
     generate("cube-single-play-v0", episodes=300, workers=2, data_dir=options.data_dir)
     for study in options.studies:
         document = STUDIES[study](options)
-        document["command"] = shlex.join(["python", *sys.argv])
+        document["provenance"]["command"] = f"python benchmarks/robustness.py {study}"
         for local in ("run_dir", "figure"):
             document.pop(local, None)
         name = study.replace("-", "_")
