@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,13 +67,16 @@ class Trainer:
         self.folder.rewind(self.total_step)
         self.log = MetricsLog(self.folder, self.family.members, self.total_step)
         members = len(self.family.members)
-        with progress_bar() as self.bar, self._evaluator(members) as self.evaluator:
+        with (
+            closing(self.log),
+            progress_bar() as self.bar,
+            self._evaluator(members) as self.evaluator,
+        ):
             fields = self._columns()
             for index, phase in enumerate(self.phases):
                 if index >= self.position.phase:
                     states = self._run_phase(index, phase, states, fields)
                 fields |= self._rows_left_by(phase, states)
-        self.log.close()
         write_summary(self.folder, self.position.json())
 
     @property
