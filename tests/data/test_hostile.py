@@ -395,10 +395,10 @@ NULLS = pa.array([None] + [0.0] * (ROWS - 1))
 
 PARQUET: list[tuple[str, Make, str]] = [
     ("decimal", other("rewards", decimals()), "decimal"),
-    ("text", other("rewards", pa.array(["a"] * ROWS)), "type string"),
+    ("text", other("rewards", pa.array(["a"] * ROWS)), "are text"),
     ("bytes", other("observations", pa.array([pickle.dumps(1)] * ROWS)), "binary"),
     ("times", other("rewards", pa.array([0] * ROWS).cast(pa.timestamp("s"))), "timestamp"),
-    ("words", other("rewards", pa.array(["a"] * ROWS).dictionary_encode()), "dictionary"),
+    ("words", other("rewards", pa.array(["a"] * ROWS).dictionary_encode()), "are text"),
     ("nested", other("observations", pa.array([[[1.0]]] * ROWS)), "list"),
     ("struct", other("observations", pa.array([{"x": 1.0}] * ROWS)), "struct"),
     ("null", other("rewards", NULLS), "empty cells"),

@@ -163,7 +163,7 @@ def test_a_lerobot_folder(tmp_path: Path, version: str) -> None:
     assert data.fingerprint() == reference.fingerprint()
     done = load_file(tmp_path / "push", ["rewards=zero", "terminals=next.done"])
     assert (done.masks == 0).sum() == len(LOG)
-    with pytest.raises(DeFlowError, match="type string"):
+    with pytest.raises(DeFlowError, match="are text"):
         load_file(tmp_path / "push", ["rewards=zero", "observations=task"])
 
 

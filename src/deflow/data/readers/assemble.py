@@ -222,9 +222,10 @@ def _lengths_of(table: Table, labels: Array) -> Array:
     if len(np.unique(labels[begins])) < len(begins):
         _, firsts = np.unique(labels[begins], return_index=True)
         again = begins[np.setdiff1d(np.arange(len(begins)), firsts)[0]]
+        which = "an episode" if labels.dtype.kind in TEXT else f"episode {labels[again]}"
         raise DeFlowError(
-            f"{table.path}: the rows of an episode do not lie together: that of row {again} was "
-            "there before; sort the rows by episode and by time."
+            f"{table.path}: the rows of {which} do not lie together, that of row {again} was there "
+            "before; sort the rows by episode and by time."
         )
     return np.diff(np.concatenate([begins, [len(labels)]]))
 
