@@ -8,9 +8,9 @@ from typing import Any
 
 from deflow.agents.registry import from_settings, preset
 from deflow.core.agent import Agent
-from deflow.data.dataset import Dataset
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
+from deflow.training.source import Data
 from deflow.training.task import env_name
 from deflow.training.train import train as train_config
 
@@ -19,7 +19,7 @@ def train(
     task: str,
     agent: str | Agent = "deflow",
     *,
-    dataset: Dataset | None = None,
+    dataset: Data = None,
     settings: Mapping[str, Any] | None = None,
     seeds: Sequence[int] = (0,),
     over: Mapping[str, Sequence[float]] | None = None,
@@ -30,10 +30,11 @@ def train(
     """Train a family of runs and return its folder.
 
     Args:
-        task: OGBench's task name; with `dataset`, any name for your own.
+        task: a task of OGBench or D4RL; with `dataset`, any name for your own.
         agent: the name of a system, which begins from the task's published settings, or an agent
             made by you (`DeFlow(delta=0.002)`), which is taken as it is.
-        dataset: your own data (`Dataset.from_arrays`); `env="module:make"` judges what is learnt.
+        dataset: your own data (`Dataset.from_arrays`, or what `deflow.data.own.load_own` reads);
+            `env="module:make"` judges what is learnt.
         settings: settings of the named agent, over the published ones.
         seeds: one run for each, all in one program.
         over: numeric settings to sweep in the same family, each with its values.

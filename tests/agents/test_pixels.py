@@ -54,7 +54,13 @@ def test_there_are_seven():
     assert {name for name, cls in AGENTS.items() if cls.sees_frames} == set(SEEING)
 
 
-@pytest.mark.parametrize("name", SEEING)
+@pytest.mark.parametrize(
+    "name",
+    [
+        name if name in ("bc", "fql", "deflow") else pytest.param(name, marks=pytest.mark.slow)
+        for name in SEEING
+    ],
+)
 def test_an_agent_learns_from_frames_and_goes_on_as_if_it_had_not_stopped(name: str, data: Dataset):
     agent = agent_of(name)
     device = DeviceData.from_dataset(data)

@@ -45,24 +45,25 @@ def mean_over(members: Sequence[dict[str, Any]], score: str) -> dict[str, Any] |
 
 def print_report(folders: Sequence[RunFolder]) -> None:
     """The table: success in percent where the environment reports it, and the mean return."""
-    table = Table(title="Mean of the last three evaluations; mean and deviation over members")
+    table = Table(title="Mean of the last three evaluations; mean and deviation over n members")
     records = [overview(folder) for folder in folders]
     # Two of them: what is left fits a narrow terminal.
     shown = [score for score in SCORES if any(record[score] for record in records)][:2]
-    for heading in ("run", "task", "agent", "schedule", "members", *shown, "training"):
+    for heading in ("run", "task", "agent", "n", *shown, "training"):
+        words = heading in ("run", "task", "agent")
         table.add_column(
             heading,
-            justify="left" if heading in ("run", "task") else "right",
+            justify="left" if words else "right",
             overflow="fold",
-            no_wrap=heading not in ("run", "task"),
+            no_wrap=not words,
+            min_width=10 if words else None,
         )
     for folder, record in zip(folders, records, strict=True):
         seconds = record["train_seconds"]
         table.add_row(
             folder.path.name,
             record["task"],
-            record["agent"],
-            record["schedule"],
+            f"{record['agent']}\n{record['schedule']}",
             str(len(record["members"])),
             *(score_text(record, score) for score in shown),
             f"{seconds:,.0f} s" if seconds is not None else "-",

@@ -17,14 +17,14 @@ from deflow.training.task import Job, prepare
 from deflow.training.trainer import Trainer, wanted_columns
 
 
-def train(config: TrainConfig, data: Data = None) -> RunFolder:
+def train(config: TrainConfig, dataset: Data = None) -> RunFolder:
     """Train a family of runs; returns its folder.
 
-    `data` stand in for the task's own (then `config.env`, or they themselves, name the environment
-    to be judged in). Raises `DeFlowError` before anything is written where something is wrong.
+    `dataset` stands in for the task's own (then `config.env`, or the data themselves, name the
+    environment to be judged in). Raises `DeFlowError` before anything is written where something is wrong.
     """
     config.validate()
-    job = prepare(config, data)
+    job = prepare(config, dataset)
     for name in wanted_columns(config.agent.phases(job.spec, config.schedule)):
         require_column(job.dataset, name)
     if config.flow_from:
@@ -37,7 +37,7 @@ def train(config: TrainConfig, data: Data = None) -> RunFolder:
 
 def resume(
     path: Path,
-    data: Data = None,
+    dataset: Data = None,
     data_dir: Path | None = None,
     workers: int | None = None,
 ) -> RunFolder:
@@ -49,7 +49,7 @@ def resume(
         data_dir=data_dir or config.data_dir,
         workers=config.workers if workers is None else workers,
     )
-    job = prepare_again(folder, config, data)
+    job = prepare_again(folder, config, dataset)
     if folder.finished():
         console.print(f"{path} is finished; there is nothing left to do.")
         return folder
@@ -57,15 +57,15 @@ def resume(
     return folder
 
 
-def prepare_again(folder: RunFolder, config: TrainConfig, data: Data = None) -> Job:
+def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Data = None) -> Job:
     """What a run was trained on, loaded anew; other data than the run's are refused."""
     recorded = folder.read_json("provenance.json")["dataset"]
-    if recorded["own"] and data is None:
+    if recorded["own"] and dataset is None:
         raise DeFlowError(
             f"{folder.path} was trained on your own data ({recorded['name']}): give them again, "
-            "with --data or dataset=..."
+            "with --data FILE or dataset=..."
         )
-    job = prepare(config, data)
+    job = prepare(config, dataset)
     if recorded["fingerprint"] != job.description["fingerprint"]:
         raise DeFlowError(
             f"{folder.path} was trained on other data than {job.dataset.name} holds now "
