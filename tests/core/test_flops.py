@@ -78,3 +78,16 @@ def test_a_loop_without_an_end_in_sight_is_refused_where_it_holds_products():
     assert product_flops(halved, jnp.zeros((3, 3))) == 0
     with pytest.raises(ValueError, match="while"):
         product_flops(multiplied, jnp.zeros((3, 3)))
+
+
+@settings(max_examples=10)
+@given(side=SIZES, batch=SIZES, before=SIZES, after=SIZES)
+def test_a_convolution_reads_its_kernel_at_every_place(
+    side: int, batch: int, before: int, after: int
+):
+    def convolved(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        layout = ("NHWC", "HWIO", "NHWC")
+        return jax.lax.conv_general_dilated(x, kernel, (1, 1), "SAME", dimension_numbers=layout)
+
+    frames, kernel = jnp.zeros((batch, side, side, before)), jnp.zeros((3, 3, before, after))
+    assert product_flops(convolved, frames, kernel) == 2 * batch * side**2 * 9 * before * after

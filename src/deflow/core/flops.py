@@ -15,7 +15,7 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 
 
 def product_flops(function: Callable[..., Any], *arguments: Any) -> int:
-    """Operations of a function's matrix products: two for each multiply and add.
+    """Operations of a function's matrix products and convolutions: two for each multiply and add.
 
     Arguments may be arrays or `jax.ShapeDtypeStruct`s; nothing is computed. Everything but products
     (activations, norms, the optimiser) is left out: a few percent at the published sizes. Of a
@@ -40,6 +40,11 @@ def _equation(equation: JaxprEqn) -> int:
         out: Any = equation.outvars[0].aval
         inner = math.prod(left.shape[axis] for axis in contracted)
         return int(2 * inner * math.prod(out.shape))
+    if name == "conv_general_dilated":
+        kernel: Any = equation.invars[1].aval
+        out = equation.outvars[0].aval
+        made = kernel.shape[equation.params["dimension_numbers"].rhs_spec[0]]
+        return int(2 * math.prod(kernel.shape) // made * math.prod(out.shape))
     inside = [_count(jaxpr) for value in equation.params.values() for jaxpr in _programs(value)]
     if name == "scan":
         return int(equation.params["length"]) * sum(inside)

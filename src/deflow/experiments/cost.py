@@ -10,6 +10,7 @@ import numpy as np
 
 from deflow.core.agent import Phase
 from deflow.core.flops import product_flops
+from deflow.core.frames import STACK
 from deflow.core.types import Clock, Spec
 from deflow.data.columns import column
 from deflow.data.dataset import Dataset
@@ -49,7 +50,7 @@ def phase_costs(config: TrainConfig, spec: Spec) -> list[dict[str, Any]]:
         for field in phase.leaves:
             left[field.name] = jax.eval_shape(
                 lambda state, field=field: field.compute(
-                    agent, state, data.observations, field.draw(agent, key, ROWS)
+                    agent, state, data.observed(jnp.arange(ROWS)), field.draw(agent, key, ROWS)
                 ),
                 state,
             )
@@ -65,8 +66,16 @@ def mean_gflop(costs: list[dict[str, Any]]) -> float:
 def _few_rows(spec: Spec) -> Dataset:
     """A dataset of the task's widths."""
     return Dataset.from_arrays(
-        observations=np.zeros((ROWS, spec.observation_dim), np.float32),
+        observations=_observations(spec),
         actions=np.zeros((ROWS, spec.action_dim), np.float32),
         rewards=np.zeros(ROWS, np.float32),
         terminals=np.arange(ROWS) == ROWS - 1,
     )
+
+
+def _observations(spec: Spec) -> np.ndarray:
+    """Vectors, or single frames where an observation is a stack of them."""
+    if spec.frame is None:
+        return np.zeros((ROWS, spec.observation_dim), np.float32)
+    height, width, channels = spec.frame
+    return np.zeros((ROWS, height, width, channels // STACK), np.uint8)

@@ -154,6 +154,10 @@ def _view(
     if member is not None and member not in labels:
         raise DeFlowError(f"{folder.path} has no member {member}; it has {', '.join(labels)}.")
     job = prepare_again(folder, config, dataset)
+    if job.spec.frame:
+        raise DeFlowError(
+            f"{folder.path} sees frames, around which no landscape is drawn: give a run on states."
+        )
     rows = len(job.dataset.observations)
     if not 0 <= index < rows:
         raise DeFlowError(f"--state must be a row of the dataset, 0 to {rows - 1}, not {index}.")

@@ -125,6 +125,11 @@ def film(
 ) -> Path:
     """One episode of one member as a .gif or .mp4, or as a strip of frames (.png)."""
     _, family, states, spec, _ = load_family(folder)
+    if spec.frame:
+        raise DeFlowError(
+            f"{folder.path} sees frames; only episodes of runs on states are filmed: leave out "
+            "--video."
+        )
     normal = transforms_of(folder).normal
     family_agents = choosing(family.agents, best_of)
     agents, state = jax.tree.map(lambda leaf: leaf[member : member + 1], (family_agents, states))

@@ -21,7 +21,8 @@ def train(config: TrainConfig, dataset: Data = None) -> RunFolder:
     """Train a family of runs; returns its folder.
 
     `dataset` stands in for the task's own (then `config.env`, or the data themselves, name the
-    environment to be judged in). Raises `DeFlowError` before anything is written where something is wrong.
+    environment to be judged in). Raises `DeFlowError` before anything is written where something
+    is wrong.
     """
     config.validate()
     job = prepare(config, dataset)
