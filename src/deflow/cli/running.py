@@ -26,7 +26,7 @@ class Running(TrainingOptions):
     """One task, several families: what the runs of one call have in common."""
 
     task: tyro.conf.Positional[str]
-    """OGBench's task name; with --data, any name."""
+    """A task of OGBench or D4RL; with --data, any name."""
     hidden: tuple[int, ...] = ()
     """Widths of the hidden layers (default: the agent's own)."""
     settings: Annotated[Words, tyro.conf.arg(name="set")] = ()

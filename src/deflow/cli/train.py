@@ -32,6 +32,7 @@ class Train(TrainingOptions):
         --agent.hidden 256 256 256 --agent.delta 0.002
       deflow train puzzle-3x3-play-singletask-v0 --over delta=0.0005,0.001,0.005
       deflow train cube-double-play-singletask-v0 --agent iql --preset paper
+      deflow train antmaze-medium-play-v2
       deflow train my-task --data my-data.npz --env my_module:make_env
       deflow train my-task --data robot.parquet --columns observations=state rewards=r
         --agent.delta auto
@@ -41,7 +42,8 @@ class Train(TrainingOptions):
     """
 
     task: tyro.conf.Positional[str]
-    """OGBench's task name, such as cube-double-play-singletask-task2-v0; with --data, any name."""
+    """A task of OGBench, such as cube-double-play-singletask-task2-v0, or of D4RL, such as
+    pen-human-v1; with --data, any name."""
     agent: Any = None
     steps: int = 1_000_000
     """Gradient steps (of each phase, under flow-first); as published, unless given."""
