@@ -57,7 +57,7 @@ def test_there_are_seven():
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in ("bc", "fql", "deflow") else pytest.param(name, marks=pytest.mark.slow)
+        name if name in ("bc", "deflow") else pytest.param(name, marks=pytest.mark.slow)
         for name in SEEING
     ],
 )

@@ -55,6 +55,7 @@ def test_a_machine_that_cannot_draw_says_so_and_writes_nothing(
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_frames_stand_beside_the_episodes_of_the_states(
     monkeypatch: pytest.MonkeyPatch, tmp_path, capsys: pytest.CaptureFixture[str]
 ) -> None:

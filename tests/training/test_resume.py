@@ -51,10 +51,17 @@ STOPS = [
 ]
 
 
+SLOW = pytest.mark.slow
+FEW = STOPS[1:3] + STOPS[6:7]
+"""Those that differ least from others, and are left to the slow tests."""
+
+
 @pytest.mark.parametrize(
     ("name", "where", "function", "call"),
-    STOPS,
-    ids=[f"{name}-{function}-{call}" for name, _, function, call in STOPS],
+    [
+        pytest.param(*stop, id=f"{stop[0]}-{stop[2]}-{stop[3]}", marks=SLOW if stop in FEW else ())
+        for stop in STOPS
+    ],
 )
 def test_a_resumed_run_equals_the_uninterrupted_one(
     name: str,
