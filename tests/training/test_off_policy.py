@@ -49,9 +49,6 @@ class Given(Agent):
     def draw_act(self, key: Any, spec: Any) -> Any:
         return ()
 
-    def act(self, state: Any, observations: Any, noise: Any, mode: Any) -> Any:
-        raise NotImplementedError
-
 
 class Aim(Given):
     """Goes to the toy's goal, the faster the greater its gain; below 0 it flees."""

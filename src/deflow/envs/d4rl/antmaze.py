@@ -11,6 +11,7 @@ from gymnasium.wrappers import TimeLimit
 from ogbench.locomaze.ant import AntEnv
 
 from deflow.core.errors import DeFlowError
+from deflow.envs.d4rl.mazes import MAPS
 from deflow.envs.d4rl.model import Floats, ModelEnv
 
 CELL = 4.0
@@ -23,30 +24,6 @@ NOISE = 0.1
 """Half the width of a start's noise in positions, and the deviation of that in velocities."""
 START = (1, 1)
 
-MAPS = {
-    "umaze": ("#####", "#   #", "### #", "#   #", "#####"),
-    "medium": (
-        "########",
-        "#  ##  #",
-        "#  #   #",
-        "##   ###",
-        "#  #   #",
-        "# #  # #",
-        "#   #  #",
-        "########",
-    ),
-    "large": (
-        "############",
-        "#    #     #",
-        "# ## # # # #",
-        "#      #   #",
-        "# #### ### #",
-        "#  # #     #",
-        "## # # # ###",
-        "#  #   #   #",
-        "############",
-    ),
-}
 GOALS = {"umaze": (3, 1), "medium": (6, 6), "large": (7, 9)}
 HORIZONS = {"umaze": 700, "medium": 1000, "large": 1000}
 

@@ -9,6 +9,7 @@ import numpy as np
 from gymnasium.wrappers import TimeLimit
 
 from deflow.core.errors import DeFlowError
+from deflow.envs.d4rl import mazes
 from deflow.envs.d4rl.model import Floats, ModelEnv
 
 TOLERANCE = 0.5
@@ -18,30 +19,16 @@ FASTEST = 5.0
 NOISE = 0.1
 """Half the width of a start's noise in position, and the deviation of that in velocity."""
 
-MAPS = {
-    "umaze": ("#####", "#G  #", "### #", "#   #", "#####"),
-    "medium": (
-        "########",
-        "#  ##  #",
-        "#  #   #",
-        "##   ###",
-        "#  #   #",
-        "# #  # #",
-        "#   # G#",
-        "########",
-    ),
-    "large": (
-        "############",
-        "#    #     #",
-        "# ## # # # #",
-        "#      #   #",
-        "# #### ### #",
-        "#  # #     #",
-        "## # # # ###",
-        "#  #   # G #",
-        "############",
-    ),
-}
+GOALS = {"umaze": (1, 1), "medium": (6, 6), "large": (7, 9)}
+
+
+def _with_goal(maze: tuple[str, ...], cell: tuple[int, int]) -> tuple[str, ...]:
+    row, column = cell
+    line = maze[row][:column] + "G" + maze[row][column + 1 :]
+    return (*maze[:row], line, *maze[row + 1 :])
+
+
+MAPS = {size: _with_goal(maze, GOALS[size]) for size, maze in mazes.MAPS.items()}
 """Rows are the first coordinate, columns the second, of observations and of the goal."""
 HORIZONS = {"umaze": 300, "medium": 600, "large": 800}
 
