@@ -27,9 +27,8 @@ from matplotlib.figure import Figure
 from deflow.agents.registry import AGENTS
 from deflow.core.agent import Agent, Phase
 from deflow.core.types import Spec
-from deflow.data.columns import column
 from deflow.data.dataset import Dataset
-from deflow.training.device_data import DeviceData
+from deflow.training.device_data import DeviceData, device_columns
 from deflow.training.family import Family, compute_rows, members_of, run_chunk
 from deflow.training.run_folder import provenance
 
@@ -91,7 +90,7 @@ def train(agent: Agent, phases: tuple[Phase, ...], spec: Spec, data: Dataset) ->
     states, device, fields = family.init(spec), DeviceData.from_dataset(data), {}
     for index, phase in enumerate(phases):
         for missing in set(phase.fields) - set(fields):
-            fields[missing] = jnp.asarray(column(data, missing))[None]
+            fields |= device_columns(data, agent, [missing])
         own = {key: fields[key] for key in phase.fields}
         start = jnp.asarray(0)
         states, _ = run_chunk(family, states, device, own, start, phase, index, phase.steps)

@@ -15,9 +15,8 @@ import numpy as np
 
 from deflow.core.agent import Agent
 from deflow.core.types import Spec
-from deflow.data.columns import column
 from deflow.data.dataset import Dataset
-from deflow.training.device_data import DeviceData
+from deflow.training.device_data import DeviceData, device_columns
 from deflow.training.family import Family, compute_rows, members_of, run_chunk
 
 SEEDS = (0, 1, 2)
@@ -105,7 +104,7 @@ def train(
     fields: dict[str, jax.Array] = {}
     for index, phase in enumerate(agent.phases(spec, schedule or agent.schedules[0])):
         for name in set(phase.fields) - set(fields):
-            fields[name] = jnp.asarray(column(data, name))[None]
+            fields |= device_columns(data, agent, [name])
         own = {name: fields[name] for name in phase.fields}
         start = jnp.asarray(0)
         states, metrics = run_chunk(family, states, device, own, start, phase, index, phase.steps)

@@ -19,11 +19,10 @@ from deflow.core.agent import Agent, RowField, stack
 from deflow.core.frames import STACK
 from deflow.core.trees import named_leaves
 from deflow.core.types import Batch, Clock, Spec
-from deflow.data.columns import column
 from deflow.data.dataset import Dataset
 from deflow.nn.encoder import FEATURES
 from deflow.training.config import TrainConfig
-from deflow.training.device_data import DeviceData
+from deflow.training.device_data import DeviceData, device_columns
 from deflow.training.evaluate import batched_act
 from deflow.training.family import Family, compute_rows, members_of, run_chunk
 from deflow.training.task import prepare
@@ -66,7 +65,7 @@ def test_an_agent_learns_from_frames_and_goes_on_as_if_it_had_not_stopped(name: 
     device = DeviceData.from_dataset(data)
     family = Family.build(agent, members_of((0,), {}))
     (phase,) = agent.phases(SPEC, "joint")
-    fields = {each: jnp.asarray(column(data, each))[None] for each in phase.fields}
+    fields = device_columns(data, agent, phase.fields)
     before = family.init(SPEC)
     run = partial(run_chunk, family, data=device, fields=fields, phase=phase, phase_index=0)
     whole, metrics = run(before, start=jnp.asarray(0), length=2)

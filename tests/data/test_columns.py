@@ -20,9 +20,9 @@ def walk() -> Dataset:
 
 
 def test_the_previous_action_is_zero_where_a_trajectory_begins_and_only_there():
-    np.testing.assert_allclose(column(walk(), "previous_actions")[:, 0], [0, 0.1, 0, 0.3])
+    np.testing.assert_allclose(column(walk(), "previous_actions", {})[:, 0], [0, 0.1, 0, 0.3])
 
 
 def test_the_next_action_is_the_rows_own_where_none_followed():
-    following = column(walk(), "next_actions")[walk().rows, 0]
+    following = column(walk(), "next_actions", {})[walk().rows, 0]
     np.testing.assert_allclose(following, [0.2, 0.2, 0.3])

@@ -55,6 +55,23 @@ class Phase:
     graft: Callable[[State, State], State] | None = None
 
 
+@dataclass(frozen=True)
+class Online:
+    """How an agent learns while it acts.
+
+    Attributes:
+        phase: its update; its steps are those of the environment.
+        balanced: half of each batch comes from the data that it began with, half from what it met
+            itself; otherwise batches are drawn uniformly from both.
+        random_steps: steps at the beginning in which actions are drawn uniformly and nothing is
+            learnt.
+    """
+
+    phase: Phase
+    balanced: bool = False
+    random_steps: int = 0
+
+
 class Agent(eqx.Module):
     """A published system: its settings, and the pure functions that train and act with them.
 
@@ -67,6 +84,8 @@ class Agent(eqx.Module):
     """Ways to order its training; the first is the published one."""
     sees_frames: ClassVar[bool] = False
     """Whether it also learns where observations are frames."""
+    needs_data: ClassVar[bool] = True
+    """Whether it learns from logged data; one that does not begins in an empty world."""
 
     def validate(self) -> None:
         """Raise `DeFlowError` where a setting is out of range."""
@@ -78,7 +97,15 @@ class Agent(eqx.Module):
 
     @abc.abstractmethod
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
-        """The phases of training under a named schedule."""
+        """The phases of training under a named schedule; none where it only learns online."""
+
+    def online(self, spec: Spec, steps: int) -> Online | None:
+        """How it goes on learning for `steps` steps in the environment; None where it does not."""
+        return None
+
+    def column_settings(self, name: str) -> dict[str, float]:
+        """The settings that a column of the data depends on, for a column that a phase names."""
+        return {}
 
     @abc.abstractmethod
     def draw_act(self, key: PRNGKeyArray, spec: Spec) -> Noise:

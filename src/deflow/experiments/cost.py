@@ -12,10 +12,9 @@ from deflow.core.agent import Phase
 from deflow.core.flops import product_flops
 from deflow.core.frames import STACK
 from deflow.core.types import Clock, Spec
-from deflow.data.columns import column
 from deflow.data.dataset import Dataset
 from deflow.training.config import TrainConfig
-from deflow.training.device_data import DeviceData
+from deflow.training.device_data import DeviceData, device_columns
 
 ROWS = 4
 """Rows of the stand-in for the data: a program's cost depends on nothing but their widths."""
@@ -36,7 +35,8 @@ def phase_costs(config: TrainConfig, spec: Spec) -> list[dict[str, Any]]:
     costs = []
     for index, phase in enumerate(config.agent.phases(spec, config.schedule)):
         fields = {
-            n: left[n] if n in left else jnp.asarray(column(dataset, n)) for n in phase.fields
+            n: left[n] if n in left else device_columns(dataset, config.agent, [n])[n][0]
+            for n in phase.fields
         }
 
         def step(

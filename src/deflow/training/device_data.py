@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import equinox as eqx
@@ -9,8 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from deflow.core.agent import Agent
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Batch
+from deflow.data.columns import column
 from deflow.data.frames import previous_rows, stack_rows
 
 if TYPE_CHECKING:
@@ -73,6 +76,12 @@ class DeviceData(eqx.Module):
             next_observations=self.observed(next_row),
             fields=extra,
         )
+
+
+def device_columns(dataset: Dataset, agent: Agent, names: Iterable[str]) -> dict[str, Array]:
+    """Columns of the data that an agent asks for, each [1, rows, ...]: all members share them."""
+    found = {name: column(dataset, name, agent.column_settings(name)) for name in names}
+    return {name: jnp.asarray(values)[None] for name, values in found.items()}
 
 
 def _require_room(dataset: Dataset) -> None:

@@ -16,10 +16,9 @@ from jaxtyping import Array
 from deflow.core.agent import Phase, State
 from deflow.core.progress import console, progress_bar
 from deflow.core.types import Metrics
-from deflow.data.columns import column
 from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
-from deflow.training.device_data import DeviceData
+from deflow.training.device_data import DeviceData, device_columns
 from deflow.training.donor import load_donor
 from deflow.training.evaluate import Evaluator
 from deflow.training.family import Family, compute_rows, members_of, run_chunk
@@ -98,8 +97,7 @@ class Trainer:
 
     def _columns(self) -> dict[str, Array]:
         """The row fields that the dataset itself has; all members share them."""
-        wanted = wanted_columns(self.phases)
-        return {name: jnp.asarray(column(self.job.dataset, name))[None] for name in wanted}
+        return device_columns(self.job.dataset, self.config.agent, wanted_columns(self.phases))
 
     # One phase -------------------------------------------------------------------------------
 
