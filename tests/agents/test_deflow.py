@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from deflow.agents.deflow import CachedNoise, DeFlow, DeFlowState
+from deflow.agents.deflow import DeFlow, DeFlowState
+from deflow.agents.shared import CachedNoise, draw_cached
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Batch, Clock, Spec
 from deflow.extraction.refinement import refine
@@ -70,6 +71,11 @@ def moved(own: DeFlow, state: DeFlowState, batch: Batch, bases: Any) -> tuple[De
 def joint(own: DeFlow, state: DeFlowState, batch: Batch, noise: Any) -> tuple[DeFlowState, Any]:
     """One update of the published schedule."""
     return own.phases(SPEC, "joint")[0].update(own, state, batch, noise, CLOCK)
+
+
+def online(own: DeFlow, state: DeFlowState, batch: Batch, noise: Any) -> tuple[DeFlowState, Any]:
+    """One update of the online phase."""
+    return own.online(SPEC, 10).phase.update(own, state, batch, noise, CLOCK)
 
 
 def on_cache(own: DeFlow, state: DeFlowState, batch: Batch, noise: Any) -> DeFlowState:
@@ -190,8 +196,8 @@ def test_the_targets_take_the_parameters_from_before_the_step(state, batch, base
 
 def test_a_frozen_prior_stays_bit_for_bit_and_the_rest_is_as_before(state, batch):
     noise = agent().draw_joint(jax.random.key(3), SPEC)
-    frozen, metrics = joint(agent(freeze_prior=True), state, batch, noise)
-    free, full = joint(agent(), state, batch, noise)
+    frozen, metrics = online(agent(prior_online="frozen"), state, batch, noise)
+    free, full = online(agent(), state, batch, noise)
     assert same(frozen.flow, state.flow)
     assert not same(free.flow.model, state.flow.model)
     assert set(full) - set(metrics) == {"flow/loss", "flow/grad_norm"}
@@ -199,9 +205,44 @@ def test_a_frozen_prior_stays_bit_for_bit_and_the_rest_is_as_before(state, batch
     assert same(frozen.refinement, free.refinement)
 
 
+def test_a_coasting_prior_is_moved_by_its_momentum_alone_and_comes_to_rest(state, batch):
+    noise = agent().draw_joint(jax.random.key(3), SPEC)
+    own = agent(prior_online="coasting")
+    fresh, metrics = online(own, state, batch, noise)
+    assert same(fresh.flow.model, state.flow.model), "without momentum nothing moves it"
+    assert "flow/loss" not in metrics
+    warm, _ = joint(agent(), state, batch, noise)
+    update = jax.jit(lambda state: online(own, state, batch, noise)[0])
+    lengths, before = [], warm
+    for _ in range(60):
+        after = update(before)
+        weights = [s.flow.model.net.layers[0].weight for s in (before, after)]
+        lengths.append(float(jnp.abs(weights[1] - weights[0]).max()))
+        before = after
+    assert lengths[0] > 1e-5
+    # Adam's moments fall by 0.9 and by the root of 0.999 a step.
+    assert lengths[-1] < 0.01 * lengths[0]
+
+
+def test_offline_the_prior_learns_whatever_it_will_do_online(state, batch):
+    noise = agent().draw_joint(jax.random.key(3), SPEC)
+    learning, _ = joint(agent(), state, batch, noise)
+    for choice in ("frozen", "coasting"):
+        assert same(joint(agent(prior_online=choice), state, batch, noise)[0], learning)
+
+
+def test_online_goes_on_with_the_joint_update_and_counts_its_own_steps(state, batch):
+    noise = agent().draw_joint(jax.random.key(3), SPEC)
+    found = agent().online(SPEC, 70)
+    assert (found.phase.name, found.phase.steps) == ("online", 70)
+    assert (found.balanced, found.random_steps) == (False, 0)
+    expected, _ = joint(agent(), state, batch, noise)
+    assert same(online(agent(), state, batch, noise)[0], expected)
+
+
 def test_an_update_on_cached_proposals_is_the_joint_one_with_a_frozen_prior(state, batch):
     noise = agent().draw_joint(jax.random.key(3), SPEC)
-    expected, _ = joint(agent(freeze_prior=True), state, batch, noise)
+    expected, _ = online(agent(prior_online="frozen"), state, batch, noise)
     # Each row has three proposals: the update's own, then two that its draw does not name.
     own = agent(proposals=3)
     spare = jax.random.normal(jax.random.key(4), (2, 16, 2, 3))
@@ -263,7 +304,7 @@ def test_the_schedules_share_the_flow_only_where_it_comes_first():
 
 
 def test_cached_draws_reach_every_proposal():
-    drawn = agent(proposals=3, batch_size=64).draw_cached(jax.random.key(9), SPEC)
+    drawn = draw_cached(agent(batch_size=64), jax.random.key(9), SPEC, 3)
     assert set(np.asarray(drawn.target)) == set(np.asarray(drawn.actor)) == {0, 1, 2}
     assert not np.array_equal(drawn.target, drawn.actor)
 
@@ -295,6 +336,7 @@ def test_cached_draws_reach_every_proposal():
         ("target_aggregation", "median"),
         ("residual_reduction", "max"),
         ("residual_sees", "action"),
+        ("prior_online", "melts"),
         ("best_of", 0),
         ("solver", "heun"),
         ("path", "curved"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,16 @@ STATE += [f"{env}-play-singletask-task{n}-v0" for env in PLAY for n in range(1, 
 VISUAL = [f"visual-{env}-play-singletask-task1-v0" for env in PLAY]
 TASKS = [*STATE, *VISUAL, *ANT, *ADROIT]
 
+ONLINE_COLUMNS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "IQL": ("iql", ("alpha",)),
+    "ReBRAC": ("rebrac", ("alpha_actor", "alpha_critic")),
+    "IFQL": ("ifql", ("best_of",)),
+    "FQL": ("fql", ("alpha",)),
+}
+"""Those of Table 7 of FQL, of the runs that go on in the environment; Cal-QL's is of two kinds."""
+
+ANT_EXPERT = "online-ant-xy-v0"
+
 PRIOR_WORK = {"iql", "rebrac"}
 """Systems whose D4RL numbers are other papers' own, with settings that Table 6 does not hold."""
 
@@ -93,6 +104,44 @@ def test_what_the_table_and_the_official_readme_disagree_on_is_noted(shared: Pat
         entry = raw[env_name(task)]
         assert (column, entry["delta"]) == ("DeFlow_delta", ours)
         assert str(theirs) in entry["_note"]
+
+
+def table7(shared: Path) -> dict[str, dict[str, Any]]:
+    tables = json.loads((shared / "reference" / "paper_tables.json").read_text())
+    rows: dict[str, dict[str, Any]] = tables["o2o_hyperparameters"]["rows"]
+    return rows
+
+
+@pytest.mark.parametrize("column", ONLINE_COLUMNS)
+def test_every_column_of_the_online_table_is_held(shared: Path, column: str):
+    name, settings = ONLINE_COLUMNS[column]
+    rows = table7(shared)
+    assert len(rows) == 15
+    for task, row in rows.items():
+        if row[column] is None:
+            continue
+        wanted = row[column] if isinstance(row[column], list) else [row[column]]
+        found = preset(name, env_name(task), online=True)
+        assert [found[setting] for setting in settings] == wanted, task
+
+
+def test_cal_qls_weight_is_fixed_where_the_table_has_alpha_and_learnt_where_it_has_beta(
+    shared: Path,
+):
+    for task, row in table7(shared).items():
+        found = preset("calql", env_name(task))
+        if row["CalQL"] is None:
+            assert env_name(task) in published("calql"), "prior work"
+            continue
+        alpha, beta = row["CalQL"]["alpha"], row["CalQL"]["beta"]
+        assert (found.get("alpha"), found.get("gap")) == (alpha, beta), task
+        assert found.get("lagrange", False) == (beta is not None), task
+
+
+def test_the_tasks_that_go_on_online_have_settings_of_all_that_ran_there(shared: Path):
+    for task in table7(shared):
+        for name in ("calql", "rlpd", "ifql", "fql", "deflow"):
+            assert preset(name, env_name(task), online=True), (name, task)
 
 
 # Without the reference folder ------------------------------------------------------------------
@@ -137,6 +186,32 @@ def test_settings_known_from_the_papers(name: str, task: str, settings: dict[str
     assert {key: found[key] for key in settings} == settings
 
 
+@pytest.mark.parametrize(
+    ("name", "env", "offline", "online"),
+    [
+        ("fql", "humanoidmaze-medium", {"alpha": 30}, {"alpha": 100}),
+        ("fql", "relocate-cloned-v1", {"alpha": 30000}, {"alpha": 10000}),
+        ("fql", "cube-double", {"alpha": 300}, {"alpha": 300}),
+        ("ifql", "pen-cloned-v1", {"best_of": 32}, {"best_of": 128}),
+        ("floq", "antsoccer-arena", {"alpha": 10}, {"alpha": 30}),
+        ("deflow", "cube-double", {"delta": 0.001}, {"delta": 0.001}),
+        ("calql", "antsoccer-arena", {"gap": 0.2, "reward_scale": 10}, {"discount": 0.995}),
+        ("calql", "antmaze-large-play-v2", {"alpha": 5, "gap": 0.8}, {"reward_bias": 5}),
+        ("calql", "pen-cloned-v1", {"alpha": 1, "hidden": [256] * 3}, {"discount": 0.99}),
+        ("rlpd", "scene", {"target_aggregation": "mean"}, {"discount": 0.99}),
+        ("sac", ANT_EXPERT, {"random_steps": 10_000}, {"discount": 0.99}),
+    ],
+)
+def test_settings_that_differ_online(
+    name: str, env: str, offline: dict[str, Any], online: dict[str, Any]
+):
+    before, after = preset(name, env), preset(name, env, online=True)
+    assert {key: before[key] for key in offline} == offline
+    assert {key: after[key] for key in online} == online
+    assert before.keys() <= after.keys()
+    assert not {"steps", "online"} & after.keys()
+
+
 SYSTEMS = sorted({*AGENTS, "idql", "srpo", "cac", "df-dir", "df-div"})
 
 
@@ -145,7 +220,7 @@ def test_discounts_targets_and_steps_follow_the_shared_rules(name: str):
     entries = published(name)
     assert entries, f"{name} has no file of published settings"
     far = ("antmaze-giant", "humanoidmaze", "antsoccer")
-    assert set(entries) <= {env_name(task) for task in TASKS}
+    assert set(entries) <= {ANT_EXPERT, *(env_name(task) for task in TASKS)}
     for env, entry in entries.items():
         benchmark_of_states = env in (*NAVIGATE, *PLAY)
         if "discount" in entry and not (name == "rebrac" and env in ANT):
@@ -153,6 +228,9 @@ def test_discounts_targets_and_steps_follow_the_shared_rules(name: str):
         if "target_aggregation" in entry and "floq" not in name:
             careful = env in ("antmaze-large", "antmaze-giant", *ADROIT)
             assert entry["target_aggregation"] == ("min" if careful else "mean"), env
+        if name in ("calql", "rlpd", "sac"):
+            assert entry["steps"] == (400_000 if env == ANT_EXPERT else 1_000_000), env
+            continue
         usual = 1_000_000 if benchmark_of_states else 500_000
         assert entry["steps"] == (1_500_000 if name in ("idql", "srpo") else usual), env
 
@@ -167,8 +245,8 @@ def test_every_task_has_the_settings_of_the_systems_that_ran_on_all_of_them():
 @pytest.mark.parametrize("name", AGENTS)
 def test_every_agent_can_be_built_from_each_of_its_presets(name: str):
     known = {field.name for field in dataclasses.fields(AGENTS[name])}
-    for env in published(name):
-        settings = preset(name, env)
+    for env, online in itertools.product(published(name), (False, True)):
+        settings = preset(name, env, online)
         assert settings.keys() <= known, env
         agent = from_settings(name, settings)
         agent.validate()

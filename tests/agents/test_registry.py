@@ -13,7 +13,7 @@ from deflow.core.errors import DeFlowError
 
 
 def test_settings_make_the_same_agent_again():
-    agent = DeFlow(delta=0.003, hidden=(32, 16), multiplier_form="linear", freeze_prior=True)
+    agent = DeFlow(delta=0.003, hidden=(32, 16), multiplier_form="linear", prior_online="frozen")
     plain = json.loads(json.dumps(settings_of(agent)))
     assert eqx.tree_equal(from_settings("deflow", plain), agent)
 

@@ -55,7 +55,8 @@ def test_ranges_and_choices_are_said_in_words():
     assert found["discount"]["range"] == "above 0 and below 1"
     assert found["batch_size"]["range"] == "at least 1"
     assert found["penalty"]["range"] == "raw or applied"
-    assert found["freeze_prior"]["range"] == "True or False"
+    assert found["prior_online"]["range"] == "learns or frozen or coasting"
+    assert found["normalize_q"]["range"] == "True or False"
     assert found["delta"]["sweep"]
     assert not found["hidden"]["sweep"]
 

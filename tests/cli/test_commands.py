@@ -15,8 +15,8 @@ from tests import toy
 from deflow import DeFlow, train
 from deflow.cli import main
 from deflow.training.policy import load_family
+from deflow.training.recorder import Recorder
 from deflow.training.run_folder import RunFolder
-from deflow.training.trainer import Trainer
 
 Printed = Callable[..., Any]
 Training = Callable[..., int]
@@ -71,7 +71,7 @@ def test_resume_goes_on_with_a_stopped_run(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_evaluate", stop)
+        patch.setattr(Recorder, "evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
             training(tmp_path / "it", "--seeds", 0, 1)
     document = printed("resume", tmp_path / "it", "--data", file, "--json")

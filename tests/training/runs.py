@@ -26,7 +26,8 @@ def arrays(folder: RunFolder) -> dict[str, np.ndarray]:
 
 def untimed(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Records without the seconds that differ from one run to the next."""
-    return [{k: v for k, v in record.items() if k not in TIMES} for record in records]
+    timed = lambda name: name in TIMES or name.endswith("_ms")  # noqa: E731
+    return [{k: v for k, v in record.items() if not timed(k)} for record in records]
 
 
 def assert_same(one: RunFolder, other: RunFolder) -> None:

@@ -47,7 +47,7 @@ def said(capsys: pytest.CaptureFixture[str]) -> str:
 
 def test_arrays_and_meta_come_back_bit_for_bit(tmp_path: Path):
     meta = {"position": {"phase": 1, "step": 5, "train_seconds": 0.1}, "members": ["seed0"]}
-    final = checkpoint.save(tmp_path, 5, TREE, meta, keep=2)
+    final = checkpoint.save(tmp_path, 5, {"arrays": TREE}, meta, keep=2)
     assert final.name == "step-000000005"
     assert checkpoint.damage(final) is None
     assert equal(checkpoint.load(final, jax.eval_shape(lambda: TREE)), TREE)
@@ -58,7 +58,7 @@ def test_arrays_and_meta_come_back_bit_for_bit(tmp_path: Path):
 @pytest.mark.parametrize("keep", [1, 2, 3])
 def test_only_the_newest_are_kept(tmp_path: Path, keep: int):
     for number in (1, 2, 10, 20):
-        checkpoint.save(tmp_path, number, tree(number), {}, keep=keep)
+        checkpoint.save(tmp_path, number, {"arrays": tree(number)}, {}, keep=keep)
     numbers = [int(path.name.removeprefix("step-")) for path in checkpoint.existing(tmp_path)]
     assert numbers == [1, 2, 10, 20][-keep:]
     newest = checkpoint.newest_sound(tmp_path)
@@ -67,12 +67,12 @@ def test_only_the_newest_are_kept(tmp_path: Path, keep: int):
 
 def test_a_number_may_be_written_again(tmp_path: Path):
     for number in (1, 2):
-        checkpoint.save(tmp_path, 7, tree(number), {}, keep=2)
+        checkpoint.save(tmp_path, 7, {"arrays": tree(number)}, {}, keep=2)
     assert equal(checkpoint.load(checkpoint.newest_sound(tmp_path), TREE), tree(2))
 
 
 def test_a_kill_while_writing_leaves_the_one_before(tmp_path: Path, monkeypatch: Any):
-    checkpoint.save(tmp_path, 1, tree(1), {}, keep=1)
+    checkpoint.save(tmp_path, 1, {"arrays": tree(1)}, {}, keep=1)
 
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
@@ -81,11 +81,11 @@ def test_a_kill_while_writing_leaves_the_one_before(tmp_path: Path, monkeypatch:
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint, step, killed)
             with pytest.raises(KeyboardInterrupt):
-                checkpoint.save(tmp_path, 2, tree(2), {}, keep=1)
+                checkpoint.save(tmp_path, 2, {"arrays": tree(2)}, {}, keep=1)
         newest = checkpoint.newest_sound(tmp_path)
         assert newest.name == "step-000000001"
         assert equal(checkpoint.load(newest, TREE), tree(1))
-    checkpoint.save(tmp_path, 2, tree(2), {}, keep=1)
+    checkpoint.save(tmp_path, 2, {"arrays": tree(2)}, {}, keep=1)
     assert [path.name for path in tmp_path.iterdir()] == ["step-000000002"]
 
 
@@ -161,7 +161,7 @@ def test_a_damaged_checkpoint_gives_way_to_the_one_before_and_it_is_said(
     tmp_path: Path, harm: Callable[[Path], None], capsys: pytest.CaptureFixture[str]
 ):
     for number in (1, 2):
-        checkpoint.save(tmp_path, number, tree(number), {"members": []}, keep=2)
+        checkpoint.save(tmp_path, number, {"arrays": tree(number)}, {"members": []}, keep=2)
     newest = tmp_path / "step-000000002"
     harm(newest)
     assert checkpoint.damage(newest)

@@ -15,9 +15,9 @@ from deflow import DeFlowError, load_policy
 from deflow.data.dataset import Dataset
 from deflow.training.family import members_of
 from deflow.training.guard import Guard
+from deflow.training.recorder import Recorder
 from deflow.training.run_folder import RunFolder
 from deflow.training.train import resume
-from deflow.training.trainer import Trainer
 
 # The guard alone, on states that count their updates --------------------------------------------
 
@@ -188,7 +188,7 @@ def test_a_resumed_run_keeps_the_member_frozen(
     monkeypatch: pytest.MonkeyPatch,
 ):
     with monkeypatch.context() as patch:
-        patch.setattr(Trainer, "_evaluate", _stop)
+        patch.setattr(Recorder, "evaluate", _stop)
         with pytest.raises(KeyboardInterrupt):
             training(
                 schedule="joint",

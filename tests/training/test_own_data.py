@@ -113,9 +113,9 @@ def test_a_run_on_a_file_goes_on_as_it_was_read(
     whole = trained(*words)
     whole.path.rename(tmp_path / "whole")
     with monkeypatch.context() as patch:
-        from deflow.training.trainer import Trainer
+        from deflow.training.recorder import Recorder
 
-        patch.setattr(Trainer, "_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(Recorder, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             trained(*words)
     assert main.run(["resume", str(tmp_path / "run"), "--data", str(log)]) == 0

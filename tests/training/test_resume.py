@@ -13,6 +13,7 @@ from tests.training.runs import Training, assert_same, untimed
 from deflow import DeFlowError
 from deflow.data.dataset import Dataset
 from deflow.training import checkpoint
+from deflow.training.recorder import Recorder
 from deflow.training.run_folder import RunFolder
 from deflow.training.train import resume
 from deflow.training.trainer import Trainer as Loop
@@ -41,7 +42,7 @@ def stop_at(patch: pytest.MonkeyPatch, where: Any, name: str, call: int) -> None
 STOPS = [
     ("joint", Loop, "_chunk", 0),
     ("joint", Loop, "_chunk", 3),
-    ("joint", Loop, "_evaluate", 1),
+    ("joint", Recorder, "evaluate", 1),
     ("joint", checkpoint, "save", 1),
     ("flow_first", Loop, "_chunk", 2),
     ("flow_first", Loop, "_rows_left_by", 0),
@@ -106,9 +107,13 @@ def test_a_second_stop_is_no_worse_than_the_first(
         stop_at(patch, Loop, "_chunk", 1)
         with pytest.raises(Stop):
             training(schedule="flow-first", env=toy.ENV, eval_episodes=4, run_dir=path)
-    for function, call in (("_chunk", 4), ("_evaluate", 0), ("_chunk", 1)):
+    for where, function, call in (
+        (Loop, "_chunk", 4),
+        (Recorder, "evaluate", 0),
+        (Loop, "_chunk", 1),
+    ):
         with monkeypatch.context() as patch:
-            stop_at(patch, Loop, function, call)
+            stop_at(patch, where, function, call)
             with pytest.raises(Stop):
                 resume(path, data)
     assert_same(resume(path, data), flow_first)

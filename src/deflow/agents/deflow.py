@@ -7,18 +7,21 @@ text says otherwise, a setting names the difference.
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.shared import (
+    CachedNoise,
     FlowPolicy,
     Grads,
     JointNoise,
     cached_proposals,
+    draw_cached,
+    drawn_proposals,
     gradient_of,
     share_flow,
 )
@@ -50,14 +53,6 @@ class DeFlowState(eqx.Module):
     log_alpha: Learner[Float[Array, ""]]
 
 
-class CachedNoise(NamedTuple):
-    """Which of the cached proposals an update takes, for the target and for the actor."""
-
-    target: Int[Array, "... batch"]
-    actor: Int[Array, " batch"]
-    critic: Noise = ()
-
-
 class DeFlow(FlowPolicy):
     """Settings of DeFlow. Numeric ones may be swept in one family; the others are static."""
 
@@ -73,8 +68,9 @@ class DeFlow(FlowPolicy):
     """Keep the multiplier at this value (Table 5); 0 learns it. A family may hold both."""
     legacy_alpha_squared: bool = setting(False)
     """With `fixed_alpha`: weigh by its square, as the official code does by accident."""
-    freeze_prior: bool = setting(False)
-    """Leave the base flow untouched: no flow-matching loss is computed."""
+    prior_online: Literal["learns", "frozen", "coasting"] = setting("learns")
+    """The base flow online: it `learns`; it is `frozen`, and its loss is not computed; or it is
+    `coasting`, without a gradient, on Adam's momentum for a while (code)."""
     normalize_q: bool = setting(True)
     """Divide the actor's value by the batch's mean |Q| (on in all published runs)."""
     residual_reduction: Reduction = setting("mean")
@@ -104,25 +100,12 @@ class DeFlow(FlowPolicy):
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         if schedule == "joint":
             return super().phases(spec, schedule)
-        cls = type(self)
-        flow = self.phase(
-            "flow",
-            self.prior_steps or spec.total_steps,
-            lambda agent, key: agent.draw_flow(key, spec),
-            cls.flow_gradients,
-            spec.frame,
-            leaves=(cached_proposals(self.proposals, spec),),
-            graft=share_flow,
-        )
-        draw = lambda agent, key: agent.draw_cached(key, spec)  # noqa: E731
-        policy = self.phase(
-            "policy",
-            spec.total_steps,
-            draw,
-            cls.cached_gradients,
-            spec.frame,
-            fields=("proposals",),
-        )
+        leaves = (cached_proposals(self.proposals, spec),)
+        steps = self.prior_steps or spec.total_steps
+        flow = self.flow_phase(spec, steps, leaves=leaves, graft=share_flow)
+        draw = lambda agent, key: draw_cached(agent, key, spec, agent.proposals)  # noqa: E731
+        learn, fields = type(self).cached_gradients, ("proposals",)
+        policy = self.phase("policy", spec.total_steps, draw, learn, spec.frame, fields=fields)
         return (flow, policy)
 
     # Gradients -------------------------------------------------------------------------------
@@ -131,25 +114,30 @@ class DeFlow(FlowPolicy):
         self, state: DeFlowState, batch: Batch, noise: JointNoise, clock: Clock
     ) -> tuple[Grads, Metrics]:
         """Algorithm 1: flow, critic, refinement and multiplier in one step."""
-        # One integration serves both sets of proposals: those of s' may be several for each.
-        starts = jnp.concatenate([noise.target.reshape(-1, *noise.actor.shape), noise.actor[None]])
-        states = jnp.stack([batch.next_observations] * (len(starts) - 1) + [batch.observations])
-        base = self.base(state, states, starts)
-        next_base = base[:-1].reshape(noise.target.shape)
-        grads, metrics = self.policy_gradients(state, batch, next_base, base[-1], noise.critic)
-        if self.freeze_prior:
-            return grads, metrics
+        proposed = self.proposed(state, batch, noise)
+        grads, metrics = self.policy_gradients(state, batch, *proposed, noise.critic)
         flow, flow_metrics = self.flow_gradient(state, batch, noise.flow)
         return {**grads, "flow": flow}, {**metrics, **flow_metrics}
+
+    def online_gradients(
+        self, state: DeFlowState, batch: Batch, noise: JointNoise, clock: Clock
+    ) -> tuple[Grads, Metrics]:
+        """The same, unless the prior is kept."""
+        if self.prior_online == "learns":
+            return self.gradients(state, batch, noise, clock)
+        proposed = self.proposed(state, batch, noise)
+        grads, metrics = self.policy_gradients(state, batch, *proposed, noise.critic)
+        if self.prior_online == "frozen":
+            return grads, metrics
+        still = jax.tree.map(jnp.zeros_like, eqx.filter(state.flow.model, eqx.is_array))
+        return {**grads, "flow": still}, metrics
 
     def cached_gradients(
         self, state: DeFlowState, batch: Batch, noise: CachedNoise, clock: Clock
     ) -> tuple[Grads, Metrics]:
         """The same without the flow, on proposals that the finished flow left in the data."""
-        rows = jnp.arange(self.batch_size)
-        next_base = batch.fields["next_proposals"][rows, noise.target]
-        base = batch.fields["proposals"][rows, noise.actor]
-        return self.policy_gradients(state, batch, next_base, base, noise.critic)
+        proposed = drawn_proposals(batch, noise)
+        return self.policy_gradients(state, batch, *proposed, noise.critic)
 
     def policy_gradients(
         self, state: DeFlowState, batch: Batch, next_base: Array, base: Array, noise: Noise
@@ -194,13 +182,4 @@ class DeFlow(FlowPolicy):
         """Proposals with their residuals, kept in the box."""
         return refine(
             base, residual(state.refinement.model, observations, base, self.residual_sees)
-        )
-
-    def draw_cached(self, key: PRNGKeyArray, spec: Spec) -> CachedNoise:
-        target_key, actor_key, critic_key = jax.random.split(key, 3)
-        count, size = self.proposals, self.batch_size
-        return CachedNoise(
-            target=jax.random.randint(target_key, (*self.target_samples, size), 0, count),
-            actor=jax.random.randint(actor_key, (size,), 0, count),
-            critic=self.draw_critic(critic_key, spec),
         )

@@ -13,7 +13,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.shared import Flowing, Grads, Implicit
 from deflow.behavior.flow import FlowNoise, VectorField
-from deflow.core.agent import Phase
+from deflow.core.agent import Online, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.nn.learner import Learner
@@ -50,8 +50,15 @@ class IFQL(Flowing, Implicit):
         )
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
+        return (self.learning("joint", spec, spec.total_steps),)
+
+    def online(self, spec: Spec, steps: int) -> Online:
+        return Online(self.learning("online", spec, steps))
+
+    def learning(self, name: str, spec: Spec, steps: int) -> Phase:
+        """The phase of this update."""
         draw = lambda agent, key: agent.draw_flow(key, spec)  # noqa: E731
-        return (self.phase("joint", spec.total_steps, draw, IFQL.gradients, spec.frame),)
+        return self.phase(name, steps, draw, IFQL.gradients, spec.frame)
 
     def gradients(
         self, state: IFQLState, batch: Batch, noise: FlowNoise, clock: Clock

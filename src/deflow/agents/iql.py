@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.shared import Grads, Implicit, gradient_of
 from deflow.behavior.gaussian import Mean, log_prob
-from deflow.core.agent import Mode, Noise, Phase
+from deflow.core.agent import Mode, Noise, Online, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.weighting import advantage_weights
@@ -53,9 +53,14 @@ class IQL(Implicit):
         )
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
-        return (
-            self.phase("joint", spec.total_steps, lambda agent, key: (), IQL.gradients, spec.frame),
-        )
+        return (self.learning("joint", spec, spec.total_steps),)
+
+    def online(self, spec: Spec, steps: int) -> Online:
+        return Online(self.learning("online", spec, steps))
+
+    def learning(self, name: str, spec: Spec, steps: int) -> Phase:
+        """The phase of this update."""
+        return self.phase(name, steps, lambda agent, key: (), IQL.gradients, spec.frame)
 
     def gradients(
         self, state: IQLState, batch: Batch, noise: Noise, clock: Clock

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.shared import Critical, Grads, gradient_of
 from deflow.behavior.gaussian import Mean
-from deflow.core.agent import Mode, Noise, Phase, State
+from deflow.core.agent import Mode, Noise, Online, Phase, State
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.regularisation import penalty, regularised_loss
@@ -61,9 +61,16 @@ class ReBRAC(Critical):
         return ReBRACState(self.learner(critic), critic, actor, actor.model)
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
+        return (self.learning("joint", spec, spec.total_steps),)
+
+    def online(self, spec: Spec, steps: int) -> Online:
+        return Online(self.learning("online", spec, steps))
+
+    def learning(self, name: str, spec: Spec, steps: int) -> Phase:
+        """The phase of this update."""
         draw = lambda agent, key: agent.draw_update(key, spec)  # noqa: E731
-        steps, fields = spec.total_steps, ("next_actions",)
-        return (self.phase("joint", steps, draw, ReBRAC.gradients, spec.frame, fields=fields),)
+        fields = ("next_actions",)
+        return self.phase(name, steps, draw, ReBRAC.gradients, spec.frame, fields=fields)
 
     def draw_update(self, key: PRNGKeyArray, spec: Spec) -> Float[Array, "batch act"]:
         return jax.random.normal(key, (self.batch_size, spec.action_dim))

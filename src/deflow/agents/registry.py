@@ -11,6 +11,7 @@ from typing import Any
 
 from deflow.agents.bc import BC
 from deflow.agents.cac import CAC
+from deflow.agents.calql import CalQL
 from deflow.agents.decision_flow import DFDir, DFDiv
 from deflow.agents.deflow import DeFlow
 from deflow.agents.fawac import FAWAC
@@ -21,6 +22,8 @@ from deflow.agents.idql import IDQL
 from deflow.agents.ifql import IFQL
 from deflow.agents.iql import IQL
 from deflow.agents.rebrac import ReBRAC
+from deflow.agents.rlpd import RLPD
+from deflow.agents.sac import SAC
 from deflow.agents.srpo import SRPO
 from deflow.core.agent import Agent
 from deflow.core.entry import imported
@@ -42,6 +45,9 @@ SYSTEMS: tuple[type[Agent], ...] = (
     DeFlowFloq,
     DFDir,
     DFDiv,
+    CalQL,
+    RLPD,
+    SAC,
 )
 AGENTS = {agent.name: agent for agent in SYSTEMS}
 
@@ -121,7 +127,8 @@ def _as_setting(name: str, key: str, value: Any, default: Any) -> Any:
 
 
 def published(name: str) -> dict[str, dict[str, Any]]:
-    """What is published for an agent, by environment: settings, and `steps` beside them.
+    """What is published for an agent, by environment: settings, and beside them `steps`, and as
+    `online` the settings that differ where the run went on in the environment.
 
     Each file of `presets/` names its sources; keys that begin with an underscore are remarks.
     """
@@ -136,11 +143,14 @@ def _without_remarks(table: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in table.items() if not key.startswith("_")}
 
 
-def preset(name: str, env_name: str) -> dict[str, Any]:
-    """The published settings of an agent for an environment (`cube-double`), or none."""
+def preset(name: str, env_name: str, online: bool = False) -> dict[str, Any]:
+    """The published settings of an agent for an environment (`cube-double`), or none; with
+    `online`, those of the runs that went on in the environment."""
     agent_class(name)
-    entry = published(name).get(env_name, {})
-    return {key: value for key, value in entry.items() if key != "steps"}
+    entry = dict(published(name).get(env_name, {}))
+    further = entry.pop("online", {})
+    entry.pop("steps", None)
+    return {**entry, **further} if online else entry
 
 
 def published_steps(name: str, env_name: str) -> int | None:

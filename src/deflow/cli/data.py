@@ -6,9 +6,12 @@ import json
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
+
+if TYPE_CHECKING:
+    from deflow.data.oracles_ant import AntExpert
 
 
 @dataclass
@@ -17,13 +20,15 @@ class Generate:
 
     OGBench's manipulation `play` and `noisy` sets (cube, scene, puzzle) and point-maze `navigate`
     sets, by OGBench's oracles and recipe: the files are the same for any number of workers, and
-    after a kill the same command goes on. Adroit's expert sets, by DAPG's experts, and
-    door-human-v1, from its demonstrations.
+    after a kill the same command goes on. Its ant-maze `navigate` sets likewise, walked by an ant
+    that was trained here. Adroit's expert sets, by DAPG's experts, and door-human-v1, from its
+    demonstrations.
 
     For example:
 
       deflow data generate cube-single-play-v0 --episodes 300 --workers 2
       deflow data generate scene-play-v0 --seed 1 --data-dir ~/sets
+      deflow data generate antmaze-medium-navigate-v0 --policy runs/ant --workers 2
       deflow data generate pen-expert-v1 --policy policy_pen.npz --episodes 500
       deflow data generate door-human-v1 --demonstrations door_human_demos.npz
     """
@@ -37,7 +42,8 @@ class Generate:
     seed: int = 0
     """Another seed makes another set."""
     policy: Path | None = None
-    """The expert of an Adroit expert set: an .npz file of its layers and scales."""
+    """The expert. Of an ant maze: the folder of a SAC run on online-ant-xy-v0, or the -expert.npz
+    beside a set that it has walked. Of an Adroit set: an .npz file of its layers and scales."""
     demonstrations: Path | None = None
     """The demonstrations of door-human-v1: an .npz file of actions and initial states."""
     data_dir: Path | None = None
@@ -69,17 +75,20 @@ class Generate:
         from deflow.data.adroit import EPISODES, EXPERTS, HUMAN, replay_door_human, roll_expert
         from deflow.data.folder import data_folder
         from deflow.data.generate import generate
+        from deflow.data.recipes import recipe_for
         from deflow.envs.d4rl import make_d4rl
 
         sources = {**dict.fromkeys(EXPERTS, "policy"), HUMAN: "demonstrations"}
         wanted, folder = sources.get(self.dataset), data_folder(self.data_dir)
+        if wanted is None and recipe_for(self.dataset).needs_expert:
+            wanted = "policy"
         for option in ("policy", "demonstrations"):
             if (getattr(self, option) is None) is (option == wanted):
                 does = "needs" if option == wanted else "takes no"
                 raise DeFlowError(
                     f"{self.dataset} {does} --{option}: `deflow data generate --help`."
                 )
-        if self.policy:
+        if self.policy and self.dataset in EXPERTS:
             count = EPISODES if self.episodes is None else self.episodes
             where = (self.policy, folder, count, self.seed)
             return roll_expert(self.dataset, *where, make_env=make_d4rl)
@@ -92,7 +101,53 @@ class Generate:
             seed=self.seed,
             data_dir=folder,
             overwrite=self.overwrite,
+            expert=_ant_expert(self.policy) if self.policy else None,
         )
+
+
+def _ant_expert(path: Path) -> AntExpert:
+    """The expert in a file, or of a run: its actor's mean, which must act as the run's policy."""
+    from deflow.data.oracles_ant import WIDTHS, AntExpert
+
+    if not path.is_dir():
+        return AntExpert.read(path)
+    import numpy as np
+
+    from deflow.agents.sac import SAC
+    from deflow.core.errors import DeFlowError
+    from deflow.data.npz import sha256
+    from deflow.envs.make import WALKING_ANT
+    from deflow.training import checkpoint
+    from deflow.training.policy import load_policy
+    from deflow.training.run_folder import RunFolder
+
+    folder = RunFolder.open(path)
+    config, env = folder.config(), folder.read_json("conversion.json")["env"] or {}
+    if not isinstance(config.agent, SAC) or env.get("env_id") != WALKING_ANT:
+        raise DeFlowError(
+            f"{path} is a run of {config.agent.name} on {config.task}, and ant mazes are walked by "
+            f"a run of sac on {WALKING_ANT}: give one."
+        )
+    policy, sound = load_policy(path), checkpoint.newest_sound(folder.checkpoints)
+    *hidden, head = policy.states.actor.model.net.layers
+    numbers = [(np.asarray(x.weight[0]), np.asarray(x.bias[0])) for x in (*hidden, head)]
+    weight, bias = numbers[-1]
+    means = weight.shape[1] // 2  # The head's second half is the deviation.
+    source = {
+        "run": path.resolve().name,
+        "task": config.task,
+        "seed": config.seeds[0],
+        "checkpoint": sound.name,
+        "checkpoint_sha256": sha256(sound / checkpoint.MANIFEST),
+    }
+    expert = AntExpert((*numbers[:-1], (weight[:, :means], bias[:means])), source)
+    seen = np.random.default_rng(0).standard_normal((64, WIDTHS[0]))
+    if not np.allclose(expert(seen), policy(seen), atol=1e-4):
+        raise DeFlowError(
+            f"{path} holds a policy of another form than SAC's own (LayerNorm in its actor, or "
+            "normalised observations); train it with the published settings."
+        )
+    return expert
 
 
 @dataclass

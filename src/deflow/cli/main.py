@@ -16,6 +16,7 @@ from deflow.core.errors import DeFlowError
 
 COMMANDS = {
     "train": ("deflow.cli.train", "Train", "train an agent on a task"),
+    "finetune": ("deflow.cli.finetune", "Finetune", "go on with an offline run in its environment"),
     "resume": ("deflow.cli.resume", "Resume", "go on with a run that was stopped"),
     "evaluate": ("deflow.cli.evaluate", "Evaluate", "play episodes with a trained policy"),
     "report": ("deflow.cli.report", "Report", "a table and curves of one or more runs"),

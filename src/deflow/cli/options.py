@@ -21,6 +21,16 @@ class TrainingOptions:
     """One run for each, all of an agent's in one program."""
     steps: int = 1_000_000
     """Gradient steps (of each phase, where a schedule has several)."""
+    online_steps: int = 0
+    """Steps in the environment, after those on the data: each is followed by a gradient step on
+    both."""
+    updates_per_step: int = 1
+    """Gradient steps for each step in the environment."""
+    overwrite: bool = False
+    """Online, keep at most max(2,000,000, data + 1) transitions, as the official code does: what is
+    met takes the place of the oldest. Otherwise nothing is overwritten."""
+    env_patience: float = 60.0
+    """Seconds after which an environment learnt in that does not answer is begun anew."""
     preset: Literal["paper", "none"] = "paper"
     """Begin from the published settings of the task's environment, or from plain defaults."""
     data: Path | None = None

@@ -39,7 +39,8 @@ class Running(TrainingOptions):
         from deflow.agents.registry import from_settings, preset
         from deflow.training.task import env_name
 
-        published = preset(name, env_name(self.task)) if self.preset == "paper" else {}
+        online = self.online_steps > 0
+        published = preset(name, env_name(self.task), online) if self.preset == "paper" else {}
         agent = from_settings(
             name, {**published, **({"hidden": self.hidden} if self.hidden else {})}
         )
@@ -47,7 +48,7 @@ class Running(TrainingOptions):
         for place, value in pairs(self.settings, "--set", "agent.setting=value"):
             owner, _, setting = place.rpartition(".")
             if owner == label:
-                own[setting] = _like(getattr(agent, setting, value), value, place)
+                own[setting] = like(getattr(agent, setting, value), value, place)
         known = {f.name: getattr(agent, f.name) for f in dataclasses.fields(agent)}
         return from_settings(name, {**known, **own})
 
@@ -108,8 +109,8 @@ def grid(over: Words) -> dict[str, tuple[float, ...]]:
     return {name: numbers(values, f"--over {name}") for name, values in pairs(over, "--over", form)}
 
 
-def _like(default: Any, text: str, place: str) -> Any:
-    """The text as a value of the default's kind."""
+def like(default: Any, text: str, place: str) -> Any:
+    """The text of --set as a value of the default's kind, or `DeFlowError`."""
     try:
         if isinstance(default, bool):
             return {"true": True, "false": False}[text.lower()]

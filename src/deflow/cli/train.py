@@ -33,6 +33,9 @@ class Train(TrainingOptions):
       deflow train puzzle-3x3-play-singletask-v0 --over delta=0.0005,0.001,0.005
       deflow train cube-double-play-singletask-v0 --agent iql --preset paper
       deflow train antmaze-medium-play-v2
+      deflow train cube-double-play-singletask-v0 --online-steps 1000000
+      deflow train cube-double-play-singletask-v0 --agent rlpd --online-steps 1000000
+      deflow train online-ant-xy-v0 --agent sac --online-steps 400000
       deflow train my-task --data my-data.npz --env my_module:make_env
       deflow train my-task --data robot.parquet --columns observations=state rewards=r
         --agent.delta auto
@@ -82,7 +85,8 @@ class Train(TrainingOptions):
         command = cls._parse_with(rest, from_settings(name, settings), document)
         if not document and command.preset == "paper":
             environment = env_name(command.task)
-            agent = from_settings(name, preset(name, environment))
+            online = command.online_steps > 0
+            agent = from_settings(name, preset(name, environment, online))
             command = cls._parse_with(rest, agent, {}, published_steps(name, environment))
         command.auto = factor
         return command
@@ -148,7 +152,7 @@ class Train(TrainingOptions):
         from deflow.training.source import source
         from deflow.training.task import env_name
 
-        task = source(self.task).name
+        task = source(self.task).name if self.agent.needs_data else self.task
         if published_steps(self.agent.name, env_name(task)) is None:
             console.print(
                 f"Nothing is published of {self.agent.name} for {env_name(task)}: what is not "

@@ -55,6 +55,10 @@ class Phase:
     graft: Callable[[State, State], State] | None = None
 
 
+ONLINE = "online"
+"""The name of the phase in which an agent acts."""
+
+
 @dataclass(frozen=True)
 class Online:
     """How an agent learns while it acts.

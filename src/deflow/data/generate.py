@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.progress import Progress
@@ -31,6 +31,9 @@ from deflow.data.provenance import (
 from deflow.data.recipes import Recipe, recipe_for
 from deflow.data.workers import episode_file, play_all
 
+if TYPE_CHECKING:
+    from deflow.data.oracles_ant import AntExpert
+
 Settings = dict[str, Any]
 
 MADE_BY = "deflow data generate, by OGBench's recipe and oracles"
@@ -47,6 +50,7 @@ def generate(
     data_dir: Path,
     overwrite: bool = False,
     steps: int | None = None,
+    expert: AntExpert | None = None,
 ) -> Path:
     """Collect a dataset by OGBench's official recipe, in its official layout.
 
@@ -55,7 +59,8 @@ def generate(
     the same, byte for byte, for any number of workers and after any kill: every episode has its own
     seed. A call with the same settings goes on where a killed one stopped, and does nothing where
     the files are complete. Worker processes are spawned, so a script calls this under
-    `if __name__ == "__main__":`.
+    `if __name__ == "__main__":`. An expert that walked is kept beside the set as
+    `<dataset>-expert.npz`, so that the set can be made again without the run that trained it.
 
     Args:
         dataset: `cube-single-play-v0`, or the name of one of its tasks.
@@ -65,15 +70,24 @@ def generate(
         data_dir: the data folder, made where it is missing.
         overwrite: replace files of other settings.
         steps: rows per trajectory, for trials only; the recipe's by default.
+        expert: the trained policy that walks in the ant mazes, and in no others.
 
     Returns:
         The path of the training file.
 
     Raises:
-        DeFlowError: the set is unknown or cannot be made here, the folder cannot be written, files
-            or a partial folder of other settings are there, or a worker failed.
+        DeFlowError: the set is unknown or cannot be made here, the expert is missing or out of
+            place, the folder cannot be written, files or a partial folder of other settings are
+            there, or a worker failed.
     """
     recipe = recipe_for(dataset)
+    if recipe.needs_expert is (expert is None):
+        raise DeFlowError(
+            f"{recipe.dataset} is walked by a trained expert: train one with `deflow train "
+            "online-ant-xy-v0 --agent sac --online-steps 400000`, and give its run with --policy."
+            if recipe.needs_expert
+            else f"{recipe.dataset} takes no --policy: OGBench's oracles make it."
+        )
     episodes = recipe.episodes if episodes is None else episodes
     recipe = recipe if steps is None else dataclasses.replace(recipe, steps=steps)
     for name, value, least in (
@@ -91,6 +105,8 @@ def generate(
         "seed": seed,
         "versions": {name: version(name) for name in ("ogbench", "mujoco", "numpy")},
     }
+    if expert:
+        settings["policy_sha256"] = expert.sha256()
     ensure_writable(data_dir)
     target = data_dir / f"{recipe.dataset}.npz"
     partial = data_dir / f".{recipe.dataset}.partial"
@@ -105,8 +121,8 @@ def generate(
             return target
         try:
             with progress_bar() as bar:
-                _play(recipe, settings, workers, partial, bar)
-                _finish(settings, target, partial, bar)
+                _play(recipe, settings, workers, partial, expert, bar)
+                _finish(settings, target, partial, expert, bar)
         except OSError as error:
             raise DeFlowError(
                 f"{data_dir} could not be written ({error.strerror}); what is finished is kept, so "
@@ -148,14 +164,24 @@ def _begin(settings: Settings, target: Path, partial: Path, overwrite: bool) -> 
     return True
 
 
-def _play(recipe: Recipe, settings: Settings, workers: int, partial: Path, bar: Progress) -> None:
+def _play(
+    recipe: Recipe,
+    settings: Settings,
+    workers: int,
+    partial: Path,
+    expert: AntExpert | None,
+    bar: Progress,
+) -> None:
     total = settings["episodes"] + settings["validation_episodes"]
     todo = [index for index in range(total) if not _whole(episode_file(partial, index), recipe)]
     if len(todo) < total:
         console.print(f"Going on after {total - len(todo)} finished episodes.")
     title = f"{recipe.dataset}: episodes"
     task = bar.add_task(title, total=total, completed=total - len(todo), note="")
-    for _ in play_all(recipe, indices=todo, workers=workers, seed=settings["seed"], folder=partial):
+    seed = settings["seed"]
+    for _ in play_all(
+        recipe, indices=todo, workers=workers, seed=seed, folder=partial, expert=expert
+    ):
         bar.advance(task)
 
 
@@ -168,7 +194,9 @@ def _whole(file: Path, recipe: Recipe) -> bool:
         return False
 
 
-def _finish(settings: Settings, target: Path, partial: Path, bar: Progress) -> None:
+def _finish(
+    settings: Settings, target: Path, partial: Path, expert: AntExpert | None, bar: Progress
+) -> None:
     """Join the episodes into the two files, give them their names, and tidy up."""
     train, total = settings["episodes"], settings["episodes"] + settings["validation_episodes"]
     parts = [episode_file(partial, index) for index in range(total)]
@@ -182,10 +210,18 @@ def _finish(settings: Settings, target: Path, partial: Path, bar: Progress) -> N
         provenance["files"][final.name] = file_entry(draft)
     (partial / _FINISHING).touch()
     provenance_file(target).unlink(missing_ok=True)
+    if expert:
+        provenance["policy"] = dict(expert.source)
+        expert.write(expert_file(target))
     for final in drafts:
         os.replace(partial / final.name, final)
     write_json(provenance_file(target), provenance)
     shutil.rmtree(partial)
+
+
+def expert_file(target: Path) -> Path:
+    """`antmaze-medium-navigate-v0-expert.npz` beside `antmaze-medium-navigate-v0.npz`."""
+    return target.with_name(f"{target.stem}-expert.npz")
 
 
 def _without_versions(settings: Settings) -> Settings:

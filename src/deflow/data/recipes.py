@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from deflow.core.errors import DeFlowError
 from deflow.data.names import family, is_visual, parse_dataset
+
+if TYPE_CHECKING:
+    from deflow.data.oracles_ant import AntExpert
 
 Episode = Mapping[str, np.ndarray[Any, Any]]
 """One trajectory, a row per step: observations, actions, terminals (True on the last row), qpos,
@@ -21,8 +24,9 @@ _EPISODES = {
     "puzzle-4x5": 3000,
     "puzzle-4x6": 5000,
     "pointmaze-giant": 500,
+    "antmaze-giant": 500,
 }
-_STEPS = {"pointmaze-giant": 2001}
+_STEPS = {"pointmaze-giant": 2001, "antmaze-giant": 2001}
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,11 @@ class Recipe:
     episodes: int
     steps: int
 
+    @property
+    def needs_expert(self) -> bool:
+        """Whether a trained policy walks in it."""
+        return family(self.dataset) == "antmaze"
+
 
 class Collector(Protocol):
     """Owns one environment and plays episodes in it, each fixed by its seed alone."""
@@ -59,22 +68,27 @@ def recipe_for(name: str) -> Recipe:
     """
     dataset = parse_dataset(name)
     environment, kind = dataset.removesuffix("-v0").rsplit("-", 1)
-    if family(dataset) in {"antmaze", "humanoidmaze", "antsoccer"}:
+    if family(dataset) in {"humanoidmaze", "antsoccer"}:
         raise DeFlowError(
-            f"{dataset!r} cannot be generated here, because its recipe walks with a trained "
-            f"expert; download the official {dataset}.npz and {dataset}-val.npz instead."
+            f"{dataset!r} cannot be generated here, because its recipe takes an expert trained for "
+            f"millions of steps; download the official {dataset}.npz and {dataset}-val.npz instead."
         )
-    if kind == "stitch":
+    if kind in {"stitch", "explore"}:
         raise DeFlowError(
-            f"{dataset!r} cannot be generated here, only 'navigate' sets of the point mazes can; "
-            f"use {environment}-navigate-v0, or download the official files."
+            f"{dataset!r} cannot be generated here, only 'navigate' sets of point and ant mazes "
+            f"can; use {environment}-navigate-v0, or download the official files."
         )
     episodes, steps = _EPISODES.get(environment, 1000), _STEPS.get(environment, 1001)
     return Recipe(dataset, environment, kind, episodes, steps)
 
 
-def make_collector(recipe: Recipe) -> Collector:
-    """Build the recipe's environment and oracles (about a second)."""
+def make_collector(recipe: Recipe, expert: AntExpert | None = None) -> Collector:
+    """Build the recipe's environment and oracles (about a second); `expert` walks where the recipe
+    needs one."""
+    if expert is not None:
+        from deflow.data.oracles_ant import AntCollector
+
+        return AntCollector(recipe, expert)
     if family(recipe.dataset) == "pointmaze":
         from deflow.data.oracles_point import PointCollector
 

@@ -201,6 +201,11 @@ class Transforms:
             return self.normal(observation)
         return np.asarray(observation, np.float32)
 
+    def reward(self, reward: ArrayLike) -> Floats:
+        """Rewards [...] of the environment, as the agent learned them."""
+        scaled: Array = (np.asarray(reward, np.float64) + self.reward_shift) * self.reward_scale
+        return scaled.astype(np.float32)
+
     def action_back(self, action: ArrayLike) -> Floats:
         """The policy's actions [..., act] in [-1, 1], in the environment's units."""
         return self.box.back(action) if self.box else np.asarray(action, np.float32)

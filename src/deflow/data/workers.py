@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -25,6 +25,9 @@ from deflow.core.errors import DeFlowError
 from deflow.data.npz import write_npz
 from deflow.data.recipes import Collector, Episode, Recipe, make_collector
 from deflow.data.simulator import ignore_noise
+
+if TYPE_CHECKING:
+    from deflow.data.oracles_ant import AntExpert
 
 _ATTEMPTS = 100
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
@@ -54,15 +57,23 @@ def play_episode(collector: Collector, dataset: str, seed: int, index: int) -> E
 
 
 def play_all(
-    recipe: Recipe, *, indices: Sequence[int], workers: int, seed: int, folder: Path
+    recipe: Recipe,
+    *,
+    indices: Sequence[int],
+    workers: int,
+    seed: int,
+    folder: Path,
+    expert: AntExpert | None = None,
 ) -> Iterator[int]:
     """Play the episodes of `indices` into `folder`; yields each index once its file is there.
+
+    `expert` walks where the recipe needs one.
 
     Raises:
         DeFlowError: a worker failed or was killed; finished episodes stay.
     """
     todo = iter(indices)
-    crew = [_start(recipe, seed, folder) for _ in range(min(workers, len(indices)))]
+    crew = [_start(recipe, seed, folder, expert) for _ in range(min(workers, len(indices)))]
     processes = {connection: process for process, connection in crew}
     playing: dict[Connection, int] = {}
     try:
@@ -101,11 +112,16 @@ def _error(recipe: Recipe, index: int, reason: str) -> DeFlowError:
     )
 
 
-def _start(recipe: Recipe, seed: int, folder: Path) -> tuple[BaseProcess, Connection]:
+def _start(
+    recipe: Recipe, seed: int, folder: Path, expert: AntExpert | None
+) -> tuple[BaseProcess, Connection]:
     context = mp.get_context("spawn")
     here, there = context.Pipe()
     process = context.Process(
-        target=_work, args=(there, recipe, seed, folder), daemon=True, name="deflow-generate"
+        target=_work,
+        args=(there, recipe, seed, folder, expert),
+        daemon=True,
+        name="deflow-generate",
     )
     with _one_thread():
         process.start()
@@ -128,7 +144,9 @@ def _one_thread() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _work(connection: Connection, recipe: Recipe, seed: int, folder: Path) -> None:
+def _work(
+    connection: Connection, recipe: Recipe, seed: int, folder: Path, expert: AntExpert | None
+) -> None:
     """A worker's life: an index in, `None` or a traceback out."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # The parent hears it too, and ends us.
     threading.Thread(target=_leave_with_parent, daemon=True).start()
@@ -138,7 +156,7 @@ def _work(connection: Connection, recipe: Recipe, seed: int, folder: Path) -> No
         index = connection.recv()
         failure = None
         try:
-            collector = collector or make_collector(recipe)
+            collector = collector or make_collector(recipe, expert)
             episode = play_episode(collector, recipe.dataset, seed, index)
             write_npz(episode_file(folder, index), episode)
         except Exception:

@@ -22,6 +22,9 @@ FRAME = {"width": 320, "height": 240}
 """The size in pixels of the frames that OGBench's environments draw for us: the arm in full reach,
 and the widest maze, fit in."""
 
+WALKING_ANT = "online-ant-xy-v0"
+"""OGBench's ant, rewarded for going where it is told: what its ant-maze expert is trained on."""
+
 
 @dataclass(frozen=True)
 class EnvSpec:
@@ -90,6 +93,7 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     import gymnasium
     import ogbench  # noqa: F401  (registers its environments)
 
+    _register_walkers()
     try:
         registered = gymnasium.spec(spec.env_id)
     except (gymnasium.error.Error, ImportError) as error:
@@ -108,13 +112,50 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
         before, tempfile.tempdir = tempfile.tempdir, folder
         try:
             return gymnasium.make(registered, disable_env_checker=True, **kwargs)
-        except (gymnasium.error.Error, ImportError, TypeError) as error:
+        except (gymnasium.error.Error, ImportError, TypeError, AttributeError) as error:
             raise DeFlowError(
                 f"The environment '{spec.env_id}' could not be made: {_last(error)}; "
                 "check its arguments and that its package is installed."
             ) from error
         finally:
             tempfile.tempdir = before
+
+
+def _register_walkers() -> None:
+    """Register OGBench's online walkers, which `import ogbench` leaves out, and their `-xy-` forms.
+
+    Those are no ids of OGBench's: the script that trains its experts reads `-xy-` as a wrapper.
+    """
+    import gymnasium
+    import ogbench.online_locomotion  # noqa: F401
+
+    for body in ("ant", "humanoid"):
+        env_id = f"online-{body}-xy-v0"
+        if env_id not in gymnasium.registry:
+            gymnasium.register(
+                env_id,
+                entry_point="deflow.envs.make:walk_by_direction",
+                max_episode_steps=1000,
+                kwargs={"body": body},
+            )
+
+
+def walk_by_direction(body: str, **kwargs: Any) -> gymnasium.Env[Any, Any]:
+    """OGBench's `ant` or `humanoid` rewarded for going where a unit vector (the last two numbers it
+    sees) points; the vector is drawn anew every 100 steps, for the humanoid every 200.
+
+    It is drawn from numpy's global state, which `SeededEnv` governs. Source: OGBench's
+    data_gen_scripts/online_env_utils.py.
+    """
+    from ogbench.online_locomotion import ant, humanoid, wrappers
+
+    walker: gymnasium.Env[Any, Any]
+    if body == "ant":
+        walker = wrappers.GymXYWrapper(ant.AntEnv(**kwargs), resample_interval=100)
+    else:
+        world = humanoid.HumanoidEnv(**kwargs)
+        walker = wrappers.DMCHumanoidXYWrapper(world, resample_interval=200)
+    return walker
 
 
 def _from_entry(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:

@@ -33,7 +33,7 @@ def phase_costs(config: TrainConfig, spec: Spec) -> list[dict[str, Any]]:
     state = jax.eval_shape(lambda: agent.init(key, spec))
     left: dict[str, jax.ShapeDtypeStruct] = {}
     costs = []
-    for index, phase in enumerate(config.agent.phases(spec, config.schedule)):
+    for index, phase in enumerate(config.phases(spec)):
         fields = {
             n: left[n] if n in left else device_columns(dataset, config.agent, [n])[n][0]
             for n in phase.fields

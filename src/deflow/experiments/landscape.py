@@ -158,12 +158,12 @@ def _view(
         raise DeFlowError(
             f"{folder.path} sees frames, around which no landscape is drawn: give a run on states."
         )
-    rows = len(job.dataset.observations)
+    rows = len(job.logged().observations)
     if not 0 <= index < rows:
         raise DeFlowError(f"--state must be a row of the dataset, 0 to {rows - 1}, not {index}.")
     which = labels.index(member) if member else 0
     agent, state = jax.tree.map(lambda leaf: leaf[which], (family.agents, states))
-    observation = job.dataset.observations[index]
+    observation = job.logged().observations[index]
     base, refined = _actions(agent, state, jnp.asarray(observation), seed, samples, spec)
     return View(folder.path.name, agent, state, observation, np.asarray(base), np.asarray(refined))
 

@@ -11,14 +11,22 @@ from rich.console import Console
 from rich.table import Table
 
 from deflow.core.errors import DeFlowError
-from deflow.training.curve import name_axis, plot_members, save_figure
+from deflow.training.curve import (
+    THIN,
+    mark_hand_over,
+    name_axis,
+    plot_members,
+    save_figure,
+    step_axis,
+)
 from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES, score_name
 from deflow.training.summary import summarize
 
 
 def overview(folder: RunFolder) -> dict[str, Any]:
-    """One record a run: mean and deviation over members of the last evaluations' mean."""
+    """One record a run: mean and deviation over members of the last evaluations' mean; online, of
+    the last evaluation and of the one `before`."""
     config, members = folder.config(), summarize(folder)
     record: dict[str, Any] = {
         "run_dir": str(folder.path),
@@ -31,6 +39,10 @@ def overview(folder: RunFolder) -> dict[str, Any]:
     }
     for score in SCORES:
         record[score] = mean_over(members, score)
+    if any("before" in member for member in members):
+        record["online_steps"] = config.online_steps
+        before = [member["before"] for member in members]
+        record["before"] = {score: mean_over(before, score) for score in SCORES}
     record["train_seconds"] = max((m["train_seconds"] for m in members), default=None)
     return record
 
@@ -45,8 +57,11 @@ def mean_over(members: Sequence[dict[str, Any]], score: str) -> dict[str, Any] |
 
 def print_report(folders: Sequence[RunFolder]) -> None:
     """The table: success in percent where the environment reports it, and the mean return."""
-    table = Table(title="Mean of the last three evaluations; mean and deviation over n members")
     records = [overview(folder) for folder in folders]
+    title = "Mean of the last three evaluations; mean and deviation over n members"
+    if any("before" in record for record in records):
+        title += ". Online: the evaluation before → the last one"
+    table = Table(title=title)
     # Two of them: what is left fits a narrow terminal.
     shown = [score for score in SCORES if any(record[score] for record in records)][:2]
     for heading in ("run", "task", "agent", "n", *shown, "training"):
@@ -74,7 +89,8 @@ def print_report(folders: Sequence[RunFolder]) -> None:
 def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
     """Every run's evaluations on one picture, over `step` (the default), `train_seconds` or both.
 
-    Up to six runs show their members as thin lines; of more, the means alone can be told apart.
+    Where some went online, steps are counted through, and a line marks the hand-over. Up to six
+    runs show their members as thin lines; of more, the means alone can be told apart.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -87,16 +103,20 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
     figure = Figure(figsize=(1.5 + 5.5 * len(xs), 4.2), layout="constrained")
     panels = figure.subplots(1, len(xs), sharey=True, squeeze=False)[0]
     colors = colormaps["tab10"](range(10)) if len(runs) <= 10 else colormaps["tab20"](range(20))
-    score = score_name([record for _, records in runs for record in records])
+    every = [record for _, records in runs for record in records]
+    score, step = score_name(every), step_axis(every)
     for axes, x in zip(panels, xs, strict=True):
+        over, label = step if x == "step" else (x, "seconds of training")
         axes.set_prop_cycle(color=colors)
         for folder, records in runs:
-            plot_members(axes, records, x, folder.path.name)
+            plot_members(axes, records, over, folder.path.name)
+        if over == "total_step":
+            mark_hand_over(axes, every)
         if len(runs) > 6:
-            for line in [line for line in axes.lines if line.get_marker() != "o"]:
+            for line in [line for line in axes.lines if line.get_linewidth() == THIN]:
                 line.remove()
         name_axis(axes, score)
-        axes.set_xlabel("gradient steps" if x == "step" else "seconds of training")
+        axes.set_xlabel(label)
         axes.grid(alpha=0.3)
     for axes in panels[1:]:
         axes.set_ylabel("")
@@ -106,7 +126,10 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
 
 
 def score_text(record: dict[str, Any], score: str) -> str:
-    """A record's score as mean ± deviation, where it has one."""
+    """A record's score as mean ± deviation, where it has one; online, from which one to which."""
+    if "before" in record:
+        before, after = record["before"], {score: record.get(score)}
+        return f"{score_text(before, score)} → {score_text(after, score)}"
     found = record.get(score)
     if found is None:
         return "-"

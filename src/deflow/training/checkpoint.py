@@ -1,8 +1,9 @@
 """Checkpoints: flat arrays by name, written whole or not at all, and checked when read.
 
-A checkpoint is a folder `step-<n>` that holds `arrays/` (Orbax; no pickle), `meta.json` (where the
-run stands) and `manifest.json` (the SHA-256 of every file). It is written beside its place and
-moved there in one rename, so a kill leaves the one before it untouched.
+A checkpoint is a folder `step-<n>` that holds `arrays/` and perhaps others like it (Orbax; no
+pickle), `meta.json` (where the run stands) and `manifest.json` (the SHA-256 of every file). It is
+written beside its place and moved there in one rename, so a kill leaves the one before it
+untouched.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,15 +28,18 @@ from deflow.core.trees import named_leaves
 MANIFEST = "manifest.json"
 
 
-def save(folder: Path, number: int, arrays: PyTree, meta: dict[str, Any], keep: int) -> Path:
-    """Write checkpoint `number` and drop all but the newest `keep`."""
+def save(
+    folder: Path, number: int, parts: Mapping[str, PyTree], meta: dict[str, Any], keep: int
+) -> Path:
+    """Write checkpoint `number`, of arrays in named parts, and drop all but the newest `keep`."""
     final = folder / f"step-{number:09d}"
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    named = {name: np.asarray(leaf) for name, leaf in named_leaves(arrays).items()}
-    with ocp.StandardCheckpointer() as checkpointer:
-        checkpointer.save((partial / "arrays").absolute(), named)
+    for part, arrays in parts.items():
+        named = {name: np.asarray(leaf) for name, leaf in named_leaves(arrays).items()}
+        with ocp.StandardCheckpointer() as checkpointer:
+            checkpointer.save((partial / part).absolute(), named)
     (partial / "meta.json").write_text(json.dumps(meta, indent=2))
     (partial / MANIFEST).write_text(json.dumps(_digests(partial), indent=2))
     _sync(partial)
@@ -56,14 +61,14 @@ def read_meta(checkpoint: Path) -> dict[str, Any]:
     return meta
 
 
-def load(checkpoint: Path, like: PyTree) -> PyTree:
-    """Read a checkpoint's arrays into the shape of `like` (arrays or `ShapeDtypeStruct`s).
+def load(checkpoint: Path, like: PyTree, part: str = "arrays") -> PyTree:
+    """Read a part of a checkpoint into the shape of `like` (arrays or `ShapeDtypeStruct`s).
 
     Raises `ValueError` where it holds other arrays or other sizes. They are compared by name with
     what was written, since Orbax would cut or pad an array to the size that it is asked for.
     """
     wanted = named_leaves(like)
-    place = (checkpoint / "arrays").absolute()
+    place = (checkpoint / part).absolute()
     target = {name: np.empty(leaf.shape, leaf.dtype) for name, leaf in wanted.items()}
     with ocp.StandardCheckpointer() as checkpointer:
         written = checkpointer.metadata(place).item_metadata

@@ -4,25 +4,32 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from deflow.agents.registry import from_settings, name_of, settings_of
-from deflow.core.agent import Agent
+from deflow.core.agent import Agent, Online, Phase
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
 
-LOCAL = ("run_dir", "data_dir", "workers", "keep_checkpoints")
+LOCAL = ("run_dir", "data_dir", "workers", "keep_checkpoints", "env_patience")
 """Fields that say where and how a run is carried out, not what it computes."""
+
+LATER = {"online_steps", "updates_per_step", "overwrite", "env_patience"}
+"""Fields that older configurations have not; their defaults are what those runs did."""
+
+ANYTHING = Spec(1, 1, (-1.0, 0.0), 1)
+"""Some task, for questions whose answer does not depend on it."""
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """The configuration of a family of runs on one task.
 
-    `schedule` names one of the agent's own; empty, the published one.
+    `schedule` names one of the agent's own; empty, the published one. After its `steps` on the
+    data it goes on for `online_steps` in the environment.
     """
 
     task: str
@@ -30,6 +37,9 @@ class TrainConfig:
     seeds: tuple[int, ...] = (0,)
     over: dict[str, tuple[float, ...]] = field(default_factory=dict)
     steps: int = 1_000_000
+    online_steps: int = 0
+    updates_per_step: int = 1
+    overwrite: bool = False
     schedule: str = ""
     share_flow: bool = False
     flow_from: str | None = None
@@ -44,6 +54,7 @@ class TrainConfig:
     data_dir: Path | None = None
     workers: int = 0
     keep_checkpoints: int = 2
+    env_patience: float = 60.0
 
     def __post_init__(self) -> None:
         if not self.schedule:
@@ -51,8 +62,11 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raise `DeFlowError` where a number is out of range or a swept setting cannot vary."""
-        for name in ("steps", "eval_every", "log_every", "checkpoint_every", "chunk"):
+        counts = ("steps", "updates_per_step", "eval_every", "log_every", "checkpoint_every")
+        for name in (*counts, "chunk"):
             require(name, getattr(self, name), at_least=1)
+        require("online_steps", self.online_steps, at_least=0)
+        require("env_patience", self.env_patience, above=0)
         require("eval_episodes", self.eval_episodes, at_least=0)
         require("eval_seed", self.eval_seed, at_least=0, below=2**32)
         require("workers", self.workers, at_least=0)
@@ -87,19 +101,41 @@ class TrainConfig:
                     f"{', '.join(sorted(numeric))}."
                 )
         self.agent.validate()
+        self._check_online()
         for name, values in self.over.items():
             if not values or len(set(values)) != len(values):
                 raise DeFlowError(f"--over must give {name} each of its values once.")
             for value in values:
                 dataclasses.replace(self.agent, **{name: value}).validate()
 
+    def phases(self, spec: Spec) -> tuple[Phase, ...]:
+        """The agent's phases, and the online one, if there is one, at the end."""
+        online = self.online(spec)
+        phases = self.agent.phases(spec, self.schedule)
+        return (*phases, online.phase) if online else phases
+
+    def online(self, spec: Spec) -> Online | None:
+        """The online phase, its steps those of the environment; None where there is none."""
+        updates = self.online_steps * self.updates_per_step
+        found = self.agent.online(spec, updates) if updates else None
+        return found and replace(found, phase=replace(found.phase, steps=self.online_steps))
+
+    def _check_online(self) -> None:
+        agent = self.agent
+        if self.online_steps and agent.online(ANYTHING, self.online_steps) is None:
+            raise DeFlowError(
+                f"The agent {agent.name} is not made to learn online; leave --online-steps."
+            )
+        if not self.online_steps and not agent.phases(ANYTHING, self.schedule):
+            raise DeFlowError(f"The agent {agent.name} learns online alone: give --online-steps.")
+
     def _sharing(self) -> list[str]:
         """Schedules that train a behaviour by itself, which may then serve several runs."""
-        agent, anything = self.agent, Spec(1, 1, (-1.0, 0.0), 1)
+        agent = self.agent
         return [
             schedule
             for schedule in agent.schedules
-            if any(phase.graft for phase in agent.phases(anything, schedule))
+            if any(phase.graft for phase in agent.phases(ANYTHING, schedule))
         ]
 
     def to_json(self) -> dict[str, Any]:
@@ -113,7 +149,7 @@ class TrainConfig:
     def from_json(cls, document: dict[str, Any]) -> TrainConfig:
         known = {f.name for f in dataclasses.fields(cls)}
         values = {name: value for name, value in document.items() if name in known}
-        missing = known - values.keys()
+        missing = known - values.keys() - LATER
         if missing or not isinstance(values["agent"], dict) or "name" not in values["agent"]:
             lacking = ", ".join(sorted(missing)) or "the agent's name"
             raise DeFlowError(f"The configuration lacks {lacking}; take one that a run has saved.")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from deflow.core.agent import ONLINE
 from deflow.core.files import written_whole
 from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES, score_name
@@ -15,6 +16,10 @@ from deflow.training.score import SCORES, score_name
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+
+THIN = 0.8
+"""The width of a single member's line."""
 
 
 def plot_members(axes: Axes, records: Sequence[dict[str, Any]], x: str, label: str) -> None:
@@ -31,7 +36,29 @@ def plot_members(axes: Axes, records: Sequence[dict[str, Any]], x: str, label: s
     (thick,) = axes.plot(mean_x, mean_y, marker="o", markersize=4, linewidth=2, label=label)
     if len(lines) > 1:
         for line in lines:
-            axes.plot(*line, color=thick.get_color(), linewidth=0.8, alpha=0.5)
+            axes.plot(*line, color=thick.get_color(), linewidth=THIN, alpha=0.5)
+
+
+def mark_hand_over(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
+    """A line where learning online began, over `total_step`; runs that begin there have none."""
+    begun = {r["total_step"] - r["step"] for r in records if r["phase"] == ONLINE}
+    for place in begun - {0}:
+        axes.axvline(place, color="black", linestyle="--", linewidth=0.9, zorder=0)
+        axes.annotate(
+            "online",
+            (place, 1.0),
+            xycoords=("data", "axes fraction"),
+            xytext=(4, -10),
+            textcoords="offset points",
+            fontsize=8,
+        )
+
+
+def step_axis(records: Sequence[dict[str, Any]]) -> tuple[str, str]:
+    """What curves of these evaluations run over, and what to call it."""
+    if any(record["phase"] == ONLINE for record in records):
+        return "total_step", "gradient steps, then steps in the environment"
+    return "step", "gradient steps"
 
 
 def draw_curve(folder: RunFolder) -> None:
@@ -45,9 +72,11 @@ def draw_curve(folder: RunFolder) -> None:
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
     label = f"{config.agent.name}, {config.schedule}, {len(config.seeds)} seed(s)"
-    plot_members(axes, records, "step", label)
+    x, x_label = step_axis(records)
+    plot_members(axes, records, x, label)
+    mark_hand_over(axes, records)
     axes.set_title(config.task)
-    axes.set_xlabel("gradient steps")
+    axes.set_xlabel(x_label)
     name_axis(axes, score_name(records))
     axes.grid(alpha=0.3)
     axes.legend()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import equinox as eqx
@@ -63,18 +64,24 @@ class DeviceData(eqx.Module):
         return jnp.concatenate(stacks, axis=-1)
 
     def sample(self, key: PRNGKeyArray, size: int, fields: dict[str, Array]) -> Batch:
-        """`size` transitions, uniformly with replacement, with the row fields beside them."""
+        """`size` transitions, uniformly with replacement, with the row fields beside them, for
+        their rows (`name`) and for those of the next observations (`next_name`)."""
         index = jax.random.randint(key, (size,), 0, self.rows.shape[0])
-        row, next_row = self.rows[index], self.next_rows[index]
-        extra = {name: column[row] for name, column in fields.items()}
-        extra |= {f"next_{name}": column[next_row] for name, column in fields.items()}
+        next_row = self.next_rows[index]
+        following = {f"next_{name}": column[next_row] for name, column in fields.items()}
+        batch = self.take(index, fields)
+        return replace(batch, fields={**batch.fields, **following})
+
+    def take(self, index: Int[Array, " batch"], fields: dict[str, Array]) -> Batch:
+        """Some transitions, by their number, with the row fields beside them."""
+        row = self.rows[index]
         return Batch(
             observations=self.observed(row),
             actions=self.actions[row],
             rewards=self.rewards[row],
             masks=self.masks[row],
-            next_observations=self.observed(next_row),
-            fields=extra,
+            next_observations=self.observed(self.next_rows[index]),
+            fields={name: column[row] for name, column in fields.items()},
         )
 
 

@@ -38,7 +38,7 @@ def load_donor(path: str, job: Job, like: State) -> State:
     if recorded["behavior_fingerprint"] != job.description["behavior_fingerprint"]:
         raise DeFlowError(
             f"The flow of {path} was trained on other data ({recorded['name']}): choose a run on "
-            f"{job.dataset.name}."
+            f"{job.description['name']}."
         )
     sound = checkpoint.newest_sound(folder.checkpoints)
     meta = checkpoint.read_meta(sound)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -18,7 +18,7 @@ from deflow.core.agent import Agent, Phase, RowField, State, stack
 from deflow.core.types import Clock, Metrics, Spec
 from deflow.training.device_data import DeviceData
 
-PURPOSES = ("init", "train", "rows")
+PURPOSES = ("init", "train", "rows", "act")
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,7 @@ class Family:
     agents: Agent
     train_keys: PRNGKeyArray
     row_keys: PRNGKeyArray
+    act_keys: PRNGKeyArray
     members: tuple[Member, ...] = field(metadata={"static": True})
 
     @classmethod
@@ -72,6 +73,7 @@ class Family:
             agents=agents,
             train_keys=keys["train"],
             row_keys=keys["rows"],
+            act_keys=keys["act"],
             members=tuple(members),
         )
 
@@ -81,10 +83,9 @@ class Family:
 
     def first(self) -> Family:
         """The family of its first member alone."""
-        agents, train_keys, row_keys = jax.tree.map(
-            lambda leaf: leaf[:1], (self.agents, self.train_keys, self.row_keys)
-        )
-        return Family(agents, train_keys, row_keys, self.members[:1])
+        arrays = replace(self, members=())
+        one: Family = jax.tree.map(lambda leaf: leaf[:1], arrays)
+        return replace(one, members=self.members[:1])
 
 
 @partial(jax.jit, static_argnums=2)
@@ -203,22 +204,25 @@ def in_turn(function: Callable[..., Any], *trees: Any) -> Any:
     return stack([function(*_member(trees, index)) for index in range(count)])
 
 
-def over_members(function: Any, fields: dict[str, Array]) -> Any:
-    """`vmap` over the family; fields with a leading axis of 1 are shared by all members.
+def each_member(function: Callable[..., Any], *trees: Any) -> Any:
+    """`vmap` over the family's axis.
 
     A family of one goes through the same function without its axis: XLA compiles products with a
     batch of 1 into programs that are a fifth slower on CPUs.
     """
+    if jax.tree.leaves(trees)[0].shape[0] > 1:
+        return jax.vmap(function)(*trees)
+    return jax.tree.map(lambda leaf: leaf[None], function(*_member(trees, 0)))
+
+
+def over_members(function: Any, fields: dict[str, Array]) -> Any:
+    """`each_member` with columns; those with a leading axis of 1 are shared by all members."""
     shared = {name: column[0] for name, column in fields.items() if column.shape[0] == 1}
     own = {name: column for name, column in fields.items() if name not in shared}
 
     def mapped(agents: Agent, states: State, keys: PRNGKeyArray) -> Any:
-        if keys.shape[0] == 1:
-            first = jax.tree.map(lambda leaf: leaf[0], (agents, states, keys))
-            return jax.tree.map(lambda leaf: leaf[None], function(*first, shared))
-        return jax.vmap(lambda a, s, k, f: function(a, s, k, {**shared, **f}))(
-            agents, states, keys, own
-        )
+        joined = lambda a, s, k, f: function(a, s, k, {**shared, **f})  # noqa: E731
+        return each_member(joined, agents, states, keys, own)
 
     return mapped
 

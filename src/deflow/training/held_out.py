@@ -59,7 +59,7 @@ def hold_out(
     own = folder.read_json("provenance.json")["dataset"]["own"]
     task = None if own or dataset is not None else _ogbench_task(config.task)
     if task is None:
-        return _split(prepare_again(folder, blind, dataset).dataset, share, seed)
+        return _split(prepare_again(folder, blind, dataset).logged(), share, seed)
     from deflow.data.ogbench import load_task
 
     train, validation = load_task(task, config.data_dir)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -48,10 +49,12 @@ class MetricsLog:
     def write(
         self, where: dict[str, Any], values: dict[str, np.ndarray], alive: np.ndarray
     ) -> None:
-        """`values` holds an array over members for each name; frozen members are left out."""
+        """`values` holds an array over members for each name; frozen members are left out, and so
+        is what a member has not measured (NaN)."""
         records = []
         for index in np.flatnonzero(alive):
             own = {name: float(column[index]) for name, column in values.items()}
+            own = {name: value for name, value in own.items() if not math.isnan(value)}
             records.append({**where, "member": self.members[index].label, **own})
             for name, value in own.items():
                 self.writers[index].add_scalar(name, value, where["total_step"])

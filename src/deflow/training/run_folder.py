@@ -49,8 +49,12 @@ class RunFolder:
         dataset: dict[str, Any],
         spec: Spec,
         conversion: dict[str, Any],
+        begun: RunFolder | None = None,
     ) -> RunFolder:
-        """A new folder. One that holds a run already is refused, and nothing is written."""
+        """A new folder, of a run from its beginning or from where another (`begun`) came to.
+
+        One that holds a run already is refused, and nothing is written.
+        """
         folder = cls(path)
         if folder.exists():
             folder.refuse_other(config, "choose another --run-dir")
@@ -69,6 +73,8 @@ class RunFolder:
             draft.write_json("spec.json", asdict(spec))
             draft.write_json("conversion.json", conversion)
             draft.write_json("config.json", config.to_json())
+            if begun:
+                draft._go_on_from(begun)
             os.replace(draft.path, path)
         except OSError as error:
             raise DeFlowError(
@@ -76,6 +82,13 @@ class RunFolder:
                 "--run-dir."
             ) from error
         return folder
+
+    def _go_on_from(self, begun: RunFolder) -> None:
+        """Take over another run's newest sound checkpoint and what it logged up to there."""
+        sound = checkpoint.newest_sound(begun.checkpoints)
+        shutil.copytree(sound, self.checkpoints / sound.name)
+        for mine, theirs in ((self.metrics, begun.metrics), (self.evaluations, begun.evaluations)):
+            self.append(mine, begun.read_lines(theirs))
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

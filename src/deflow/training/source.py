@@ -10,6 +10,7 @@ from pathlib import Path
 
 from deflow.data.dataset import Dataset
 from deflow.data.own import Own
+from deflow.data.transforms import UNCHANGED, Transforms
 from deflow.envs.make import EnvSpec
 
 Data = Dataset | Own | None
@@ -27,12 +28,14 @@ class Source:
         env: where a policy is judged.
         frames: whether observations are frames.
         load: the data, found in the folder that it is given, or fetched.
+        transforms: how the data's rewards came from the environment's.
     """
 
     name: str
     env: EnvSpec
     frames: bool
     load: Callable[[Path | None], Dataset]
+    transforms: Transforms = UNCHANGED
 
 
 def source(name: str) -> Source:
@@ -49,7 +52,17 @@ def source(name: str) -> Source:
     task = parse_d4rl(name)
     load = lambda data_dir: load_d4rl(task, data_folder(data_dir))  # noqa: E731
     env = EnvSpec(entry=D4RL_ENTRY, kwargs=(("name", task.name),))
-    return Source(task.name, env, False, load)
+    shift = Transforms(reward_shift=-1.0) if task.domain == "antmaze" else UNCHANGED
+    return Source(task.name, env, False, load, shift)
+
+
+def world(name: str) -> EnvSpec:
+    """The environment of a task, or the one of that id or `module:make`, for learning without
+    data."""
+    from deflow.data.d4rl import TASKS
+
+    known = name in TASKS or "-singletask" in name
+    return source(name).env if known else EnvSpec.parse(name)
 
 
 def _ogbench(name: str) -> Source:

@@ -1,17 +1,20 @@
-"""The numbers of a run: the mean of the last three evaluations, over seeds."""
+"""The numbers of a run: its last evaluations, over seeds."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
+from deflow.core.agent import ONLINE
 from deflow.training.evaluate import Evaluation
 from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES, score_name
 
 LAST = 3
-"""OGBench's protocol: a run's score is the mean of its last three evaluations."""
+"""OGBench's protocol: a run's score is the mean of its last three evaluations; learning online, it
+is the last one alone, beside the one before it began."""
 
 
 def describe_scores(results: list[Evaluation]) -> str:
@@ -31,17 +34,28 @@ def summarize(folder: RunFolder) -> list[dict[str, Any]]:
         by_member.setdefault(record["member"], []).append(record)
     summary = []
     for member, records in by_member.items():
-        last = records[-LAST:]
-        summary.append(
-            {
-                "member": member,
-                "seed": records[0]["seed"],
-                **{name: _mean([record.get(name) for record in last]) for name in SCORES},
-                "mean_of_steps": [record["step"] for record in last],
-                "train_seconds": records[-1]["train_seconds"],
-            }
-        )
+        before = hand_over(records)
+        last = records[-1:] if before else records[-LAST:]
+        own = {
+            "member": member,
+            "seed": records[0]["seed"],
+            **_scores(last),
+            "mean_of_steps": [record["step"] for record in last],
+            "train_seconds": records[-1]["train_seconds"],
+        }
+        summary.append({**own, "before": _scores([before])} if before else own)
     return summary
+
+
+def hand_over(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
+    """A member's evaluation with which learning online began, the offline phase's last; None where
+    it has not begun."""
+    first = next((i for i, record in enumerate(records) if record["phase"] == ONLINE), None)
+    return None if first is None else records[max(first - 1, 0)]
+
+
+def _scores(records: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    return {name: _mean([record.get(name) for record in records]) for name in SCORES}
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -3,40 +3,49 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from deflow.core.errors import DeFlowError
 from deflow.core.frames import FEATURES, STACK
 from deflow.core.progress import console
 from deflow.core.types import Spec
+from deflow.data.columns_map import Columns
 from deflow.data.dataset import Dataset
 from deflow.data.own import Own
+from deflow.data.transforms import UNCHANGED, Transforms
 from deflow.envs.make import EnvSpec, env_shapes, make_env
 from deflow.envs.pool import EnvPool
 from deflow.training.config import TrainConfig
-from deflow.training.source import Data, own_env, source
+from deflow.training.source import Data, own_env, source, world
 
 _OGBENCH = re.compile(r"(?P<env>.+)-(play|noisy|navigate|stitch|explore)-singletask(-task\d+)?-v0")
 
 
 @dataclass(frozen=True)
 class Job:
-    """A dataset beside the environment that judges what is learnt from it."""
+    """A dataset, if there is one, beside the environment that judges what is learnt."""
 
-    dataset: Dataset
+    dataset: Dataset | None
     env: EnvSpec | None
     spec: Spec
     description: dict[str, Any]
-    own: Own
+    transforms: Transforms = UNCHANGED
+    columns: Columns = field(default_factory=Columns)
+
+    def logged(self) -> Dataset:
+        """The dataset; raises `DeFlowError` where the run began without one."""
+        if self.dataset is None:
+            raise DeFlowError(f"{self.description['name']} was learnt without data to look at.")
+        return self.dataset
 
     @property
     def conversion(self) -> dict[str, Any]:
         """How the user's data became these, ready for JSON: what acting and a second reading need,
         and where a policy is judged."""
         return {
-            "columns": self.own.columns.to_json(),
-            "transforms": self.own.transforms.to_json(),
+            "columns": self.columns.to_json(),
+            "transforms": self.transforms.to_json(),
             "env": asdict(self.env) if self.env else None,
         }
 
@@ -45,16 +54,18 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
     """Load and check everything that a run needs, before any work begins.
 
     `data` stand in for the task's own; then `config.env` or they themselves name the environment,
-    and without one the run is trained but not evaluated.
+    and without one the run is trained but not evaluated. An agent that needs no data gets none.
     """
     env: EnvSpec | None
+    if data is None and not config.agent.needs_data:
+        return _without_data(config)
     if data is None:
         found = source(config.task)
         if found.name != config.task:
             console.print(f"{config.task} names no task; taking the published one, {found.name}.")
         if found.frames:
             _require_sight(config, found.name)
-        own = Own(found.load(config.data_dir))
+        own = Own(found.load(config.data_dir), found.transforms)
         env = EnvSpec.parse(config.env) if config.env else found.env
     else:
         own = data if isinstance(data, Own) else Own(data)
@@ -63,6 +74,8 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
     frame = dataset.frame
     if frame:
         _require_sight(config, dataset.name)
+    if config.online_steps:
+        _check_online(config, env, seen=frame is not None)
     if env is not None:
         _check_widths(dataset, env)
     spec = Spec(
@@ -80,7 +93,30 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
         "fingerprint": dataset.fingerprint(),
         "behavior_fingerprint": dataset.fingerprint(rewards=False),
     }
-    return Job(dataset, env, spec, description, own)
+    return Job(dataset, env, spec, description, own.transforms, own.columns)
+
+
+def _without_data(config: TrainConfig) -> Job:
+    """An environment alone; of its rewards nothing is known yet."""
+    env = world(config.env or config.task)
+    shape, action_dim = _widths(env)
+    _check_online(config, env, seen=len(shape) == 3)
+    spec = Spec(shape[0], action_dim, reward_range=(0.0, 0.0), total_steps=config.online_steps)
+    nothing = {"own": False, "transitions": 0, "episodes": 0, "fingerprint": ""}
+    return Job(None, env, spec, {"name": env.name, **nothing, "behavior_fingerprint": ""})
+
+
+def _check_online(config: TrainConfig, env: EnvSpec | None, *, seen: bool) -> None:
+    if seen:
+        raise DeFlowError(
+            f"{config.task} is seen in frames, and from frames nothing is learnt online, as in the "
+            "published runs: leave --online-steps, or take the same task from states."
+        )
+    if env is None:
+        raise DeFlowError(
+            f"{config.task} names no environment to act in, and --online-steps needs one: give "
+            "--env module:make."
+        )
 
 
 def _require_sight(config: TrainConfig, name: str) -> None:

@@ -26,8 +26,9 @@ def train(config: TrainConfig, dataset: Data = None) -> RunFolder:
     """
     config.validate()
     job = prepare(config, dataset)
-    for name in wanted_columns(config.agent.phases(job.spec, config.schedule)):
-        require_column(job.dataset, name)
+    if job.dataset:
+        for name in wanted_columns(config.agent.phases(job.spec, config.schedule)):
+            require_column(job.dataset, name)
     if config.flow_from:
         check_donor(config, job)
     path = config.run_dir or _default_run_dir(config)
@@ -69,7 +70,7 @@ def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Data = None) 
     job = prepare(config, dataset)
     if recorded["fingerprint"] != job.description["fingerprint"]:
         raise DeFlowError(
-            f"{folder.path} was trained on other data than {job.dataset.name} holds now "
+            f"{folder.path} was trained on other data than {job.description['name']} holds now "
             f"({recorded['transitions']} transitions then, {job.description['transitions']} now): "
             "give the original with --data-dir."
         )

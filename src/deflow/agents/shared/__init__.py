@@ -4,18 +4,24 @@ Defaults are those of the FQL family's official code: 4x512 GELU, Adam at 3e-4, 
 targets averaged at 0.005.
 """
 
+from deflow.agents.shared.cached import (
+    CachedNoise,
+    cached_proposals,
+    draw_cached,
+    drawn_proposals,
+    share_flow,
+)
 from deflow.agents.shared.critical import Bootstrapped, Critical, Implicit
 from deflow.agents.shared.flowing import (
     Flowing,
     FlowPolicy,
     JointNoise,
-    cached_proposals,
-    share_flow,
 )
 from deflow.agents.shared.trained import Grads, Trained, following, gradient_of
 
 __all__ = [
     "Bootstrapped",
+    "CachedNoise",
     "Critical",
     "FlowPolicy",
     "Flowing",
@@ -24,6 +30,8 @@ __all__ = [
     "JointNoise",
     "Trained",
     "cached_proposals",
+    "draw_cached",
+    "drawn_proposals",
     "following",
     "gradient_of",
     "share_flow",

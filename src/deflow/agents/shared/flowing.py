@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.shared.critical import Bootstrapped
@@ -21,7 +22,7 @@ from deflow.behavior.flow import (
     flow_matching_loss,
     integrate,
 )
-from deflow.core.agent import Mode, Noise, Phase, RowField, State
+from deflow.core.agent import Mode, Noise, Online, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.best_of import best_of
@@ -38,6 +39,12 @@ class Flowing(Trained):
     """Probability path of flow matching; `straight` in all published runs."""
     best_of: int = setting(1, at_least=1)
     """Actions proposed for each that is taken: the critic's favourite."""
+
+    def flow_phase(self, spec: Spec, steps: int, **options: Any) -> Phase:
+        """A phase that trains the flow alone."""
+        draw = lambda agent, key: agent.draw_flow(key, spec)  # noqa: E731
+        learn = type(self).flow_gradients
+        return self.phase("flow", steps, draw, learn, spec.frame, **options)
 
     def flow_gradients(
         self, state: Any, batch: Batch, noise: FlowNoise, clock: Clock
@@ -136,6 +143,11 @@ class FlowPolicy(Flowing, Bootstrapped):
         draw = lambda agent, key: agent.draw_joint(key, spec)  # noqa: E731
         return (self.phase("joint", spec.total_steps, draw, type(self).gradients, spec.frame),)
 
+    def online(self, spec: Spec, steps: int) -> Online:
+        draw = lambda agent, key: agent.draw_joint(key, spec)  # noqa: E731
+        learn = type(self).online_gradients
+        return Online(self.phase("online", steps, draw, learn, spec.frame))
+
     def draw_joint(self, key: PRNGKeyArray, spec: Spec) -> JointNoise:
         keys = jax.random.split(key, 4)
         return JointNoise(
@@ -145,26 +157,23 @@ class FlowPolicy(Flowing, Bootstrapped):
             critic=self.draw_critic(keys[3], spec),
         )
 
+    def proposed(
+        self, state: Any, batch: Batch, noise: JointNoise
+    ) -> tuple[Float[Array, "... batch act"], Float[Array, "batch act"]]:
+        """What the flow would do at s', perhaps several times, and at s, by one integration."""
+        starts = jnp.concatenate([noise.target.reshape(-1, *noise.actor.shape), noise.actor[None]])
+        states = jnp.stack([batch.next_observations] * (len(starts) - 1) + [batch.observations])
+        base = self.base(state, states, starts)
+        return base[:-1].reshape(noise.target.shape), base[-1]
+
     @abc.abstractmethod
     def gradients(
         self, state: Any, batch: Batch, noise: JointNoise, clock: Clock
     ) -> tuple[Grads, Metrics]:
         """The published algorithm: gradients of every loss."""
 
-
-def cached_proposals(count: int, spec: Spec) -> RowField:
-    """Actions of a finished flow for every row of the dataset: [rows, count, act]."""
-
-    def draw(agent: Any, key: PRNGKeyArray, rows: int) -> Array:
-        return jax.random.normal(key, (rows, count, spec.action_dim))
-
-    def compute(agent: Any, state: State, observations: Array, noise: Array) -> Array:
-        proposals: Array = agent.base(state, observations[:, None], noise)
-        return proposals
-
-    return RowField("proposals", draw, compute)
-
-
-def share_flow(state: State, donor: State) -> State:
-    """The state with the donor's flow."""
-    return eqx.tree_at(lambda s: s.flow, state, donor.flow)
+    def online_gradients(
+        self, state: Any, batch: Batch, noise: JointNoise, clock: Clock
+    ) -> tuple[Grads, Metrics]:
+        """Online: the same."""
+        return self.gradients(state, batch, noise, clock)

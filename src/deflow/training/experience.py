@@ -1,0 +1,191 @@
+"""What a family has met online, and the books: where episodes begin, what may be drawn."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from deflow.core.errors import DeFlowError
+from deflow.core.memory import available_memory
+from deflow.core.progress import console
+from deflow.core.types import Spec
+from deflow.data.columns import returns_of
+from deflow.data.dataset import Dataset
+from deflow.envs.lockstep import Steps
+from deflow.training.replay import Met, Reach, Replay, insert
+
+KNOWN = ("next_actions", "returns")
+"""Columns that can be kept up online."""
+
+PUBLISHED_ROOM = 2_000_000
+"""Transitions of data and replay together beyond which the official code overwrites the oldest."""
+
+
+class Experience:
+    """A replay for each member, and the books that go with it.
+
+    Args:
+        spec: widths of observations and actions.
+        members: how many runs step in lockstep.
+        steps: environment steps of the whole phase.
+        fields: columns that the agent asks for.
+        settings: of each such column (`Agent.column_settings`).
+        dataset: the data that the runs began with, if any.
+        overwrite: keep no more than the official code's buffer does, max(2,000,000, data + 1): what
+            is met then takes the place of the oldest, the data first.
+
+    Raises:
+        DeFlowError: a column cannot be kept up online, or there is no room for the replay.
+    """
+
+    def __init__(
+        self,
+        spec: Spec,
+        members: int,
+        steps: int,
+        fields: tuple[str, ...],
+        settings: Mapping[str, Mapping[str, float]],
+        dataset: Dataset | None,
+        overwrite: bool = False,
+    ):
+        unknown = [name for name in fields if name not in KNOWN]
+        if unknown:
+            raise DeFlowError(
+                f"The column {unknown[0]} cannot be kept up online; those that can are "
+                f"{', '.join(KNOWN)}."
+            )
+        self.logged = dataset.transitions if dataset else 0
+        self.window = max(PUBLISHED_ROOM, self.logged + 1) if overwrite else None
+        self.room = min(steps, self.window) if self.window else steps
+        _require_room(spec, members, self.room)
+        self.replay = Replay.empty(spec, members, self.room, fields)
+        self.met, self.begun, self.first = (np.zeros(members, np.int64) for _ in range(3))
+        self._waits = "returns" in fields
+        if self._waits:
+            own = dict(settings["returns"])
+            self._discount, self._scale, self._bias = own["discount"], own["scale"], own["bias"]
+            worst = dataset.rewards[dataset.rows].min() if dataset else -np.inf
+            self._worst = float(self._scale * worst + self._bias)
+            self._returns = np.zeros((members, self.room), np.float32)
+
+    def add(self, steps: Steps) -> None:
+        """Take in one step of every member.
+
+        A step that was lost takes its unfinished episode with it. Returns are known, and their
+        transitions in reach, when an episode ends.
+        """
+        slots = np.where(steps.lost, self.room, self.met % self.room)
+        goes_on = ~steps.lost & (self.met > self.begun)
+        previous = np.where(goes_on, (self.met - 1) % self.room, self.room)
+        met = Met(
+            jnp.asarray(slots),
+            jnp.asarray(previous),
+            *(
+                jnp.asarray(column, jnp.float32)
+                for column in (
+                    steps.observations,
+                    steps.actions,
+                    steps.rewards,
+                    steps.masks,
+                    steps.next_observations,
+                )
+            ),
+        )
+        self.replay = insert(met, self.replay)
+        self.met = np.where(steps.lost, self.begun, self.met + 1)
+        self.first = np.maximum(self.first, self.met - self.room)
+        if steps.ended.any():
+            if self._waits:
+                self._give_returns(np.flatnonzero(steps.ended), steps.masks)
+            self.begun = np.where(steps.ended, self.met, self.begun)
+
+    def reach(self) -> Reach | None:
+        """What each member may draw now; None while one of them has nothing to draw."""
+        seen = self.begun if self._waits else self.met
+        high = self.logged + seen
+        low = np.maximum(0, high - self.window) if self.window else np.zeros_like(high)
+        first = self.logged + np.minimum(self.first, seen)
+        if not self.logged:
+            low = first
+        if (high <= low).any():
+            return None
+        return Reach(*(jnp.asarray(edge, jnp.int32) for edge in (low, first, high)))
+
+    def unfinished(self, member: int) -> NDArray[np.float32]:
+        """The actions [n, act] of a member's unfinished episode, in order."""
+        slots = np.arange(self.begun[member], self.met[member]) % self.room
+        return np.asarray(self.replay.actions[member, slots])
+
+    def leads_to(self, member: int, observation: NDArray[np.float32]) -> bool:
+        """Whether a member's unfinished episode, if it has one, has come to this observation."""
+        if self.met[member] == self.begun[member]:
+            return True
+        last = self.replay.next_observations[member, (self.met[member] - 1) % self.room]
+        return bool((np.asarray(last) == observation).all())
+
+    def end_episodes(self, members: NDArray[np.int64]) -> None:
+        """Count unfinished episodes of some members as cut off here."""
+        if self._waits and len(members):
+            self._give_returns(members, np.ones(len(self.met)))
+        self.begun[members] = self.met[members]
+
+    # Checkpoints -----------------------------------------------------------------------------
+
+    @property
+    def used(self) -> int:
+        """Slots in use, of the member that has met most."""
+        return int(min(self.met.max(), self.room))
+
+    def arrays(self) -> Replay:
+        """The slots in use."""
+        used: Replay = jax.tree.map(lambda column: column[:, : self.used], self.replay)
+        return used
+
+    def books(self) -> dict[str, Any]:
+        """The counts, ready for JSON."""
+        return {name: getattr(self, name).tolist() for name in ("met", "begun", "first")}
+
+    def like(self, books: Mapping[str, Any]) -> Replay:
+        """The shapes of what `arrays` gave when `books` were kept."""
+        used = min(max(books["met"]), self.room)
+        shapes: Replay = jax.eval_shape(
+            lambda replay: jax.tree.map(lambda column: column[:, :used], replay), self.replay
+        )
+        return shapes
+
+    def restore(self, books: Mapping[str, Any], arrays: Replay) -> None:
+        """Go on from what a checkpoint holds."""
+        for name in ("met", "begun", "first"):
+            setattr(self, name, np.array(books[name], np.int64))
+        put = lambda column, kept: column.at[:, : kept.shape[1]].set(kept)  # noqa: E731
+        self.replay = jax.tree.map(put, self.replay, arrays)
+        if self._waits:
+            self._returns = np.array(self.replay.fields["returns"])
+
+    def _give_returns(self, members: NDArray[np.int64], masks: NDArray[Any]) -> None:
+        for member in members:
+            slots = np.arange(self.begun[member], self.met[member]) % self.room
+            rewards = np.asarray(self.replay.rewards[member, slots], np.float64)
+            self._returns[member, slots] = returns_of(
+                self._scale * rewards + self._bias, masks[member], self._discount, self._worst
+            )
+        known = jnp.asarray(self._returns)
+        self.replay = eqx.tree_at(lambda r: r.fields["returns"], self.replay, known)
+
+
+def _require_room(spec: Spec, members: int, room: int) -> None:
+    """Say how much memory a replay takes; raise `DeFlowError` where there is not as much."""
+    size = 4 * members * room * (2 * spec.observation_dim + 2 * spec.action_dim + 3)
+    there = available_memory()
+    console.print(f"Room for {members} x {room:,} transitions: {size / 1e9:.2f} GB.")
+    if size > there:
+        raise DeFlowError(
+            f"A replay of {members} x {room:,} transitions needs {size / 1e9:.1f} GB, and "
+            f"{there / 1e9:.1f} GB are free: take fewer --online-steps or --seeds."
+        )

@@ -1,0 +1,85 @@
+"""Go on with an offline run in its environment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from deflow.agents.registry import from_settings, name_of, settings_of
+from deflow.core.agent import Agent
+from deflow.core.errors import DeFlowError
+from deflow.training.config import TrainConfig
+from deflow.training.family import Family, members_of
+from deflow.training.run_folder import RunFolder
+from deflow.training.source import Data
+from deflow.training.task import Job
+from deflow.training.train import prepare_again
+from deflow.training.trainer import Trainer
+
+
+def finetune(
+    path: Path,
+    steps: int,
+    *,
+    run_dir: Path | None = None,
+    settings: Mapping[str, Any] | None = None,
+    dataset: Data = None,
+    **options: Any,
+) -> RunFolder:
+    """Let every member of a finished offline run go on learning while it acts; returns the folder
+    of the new run, which holds the old one's curves too. The old folder is left as it is.
+
+    Networks, optimisers, targets, multiplier, keys and clock are carried on; the data it was
+    trained on stay within reach.
+
+    Args:
+        path: the offline run's folder.
+        steps: steps in the environment.
+        run_dir: the new run's folder; by default the old one's name and `-online`.
+        settings: settings of the agent that differ online (`{"prior_online": "frozen"}`).
+        dataset: the user's own data again, where the run was trained on such.
+        **options: any other field of `TrainConfig` that differs, such as `eval_every`.
+
+    Raises:
+        DeFlowError: the run is not finished, went online before, or was trained on other data than
+            are there now; the agent does not learn online; the environment has other spaces; or the
+            settings are out of range, or ask for other networks.
+    """
+    folder = RunFolder.open(path)
+    config = folder.config()
+    if config.online_steps:
+        raise DeFlowError(
+            f"{path} has learnt online already, for {config.online_steps:,} steps: choose the "
+            "offline run that it began from."
+        )
+    if not folder.finished():
+        raise DeFlowError(f"{path} is not finished: `deflow resume {path}` first.")
+    agent = from_settings(name_of(config.agent), {**settings_of(config.agent), **(settings or {})})
+    place = run_dir or path.with_name(f"{path.name}-online")
+    config = replace(config, agent=agent, online_steps=steps, run_dir=place, **options)
+    config.validate()
+    job = prepare_again(folder, config, dataset)
+    _check_networks(folder, config, job)
+    online = RunFolder.create(
+        place, config, job.description, job.spec, job.conversion, begun=folder
+    )
+    Trainer(config, job, online).run(resume=True)
+    return online
+
+
+def _check_networks(folder: RunFolder, config: TrainConfig, job: Job) -> None:
+    """Raise `DeFlowError` where a setting would make another state than the run's."""
+
+    def shapes(agent: Agent) -> Any:
+        family = Family.build(agent, members_of(config.seeds, config.over))
+        return jax.eval_shape(lambda: family.init(job.spec))
+
+    if shapes(config.agent) != shapes(folder.config().agent):
+        raise DeFlowError(
+            f"The networks of {folder.path} have other sizes than these settings ask for: leave "
+            "their sizes as they are."
+        )

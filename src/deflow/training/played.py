@@ -1,0 +1,61 @@
+"""What the members of a family lived through since it was last asked: episodes and seconds."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from deflow.envs.lockstep import Steps
+
+PARTS = ("acting", "environment", "updating")
+"""What an online step is made of."""
+
+
+class Played:
+    """Counts finished episodes, lost ones, and where the time goes."""
+
+    def __init__(self, members: int):
+        self.members = members
+        self._begin()
+
+    def _begin(self) -> None:
+        self.seconds = dict.fromkeys(PARTS, 0.0)
+        self.steps = 0
+        self._sums = {
+            name: np.zeros(self.members) for name in ("episodes", "lost", "return", "length")
+        }
+        self._success = np.zeros(self.members)
+
+    def count(self, met: Steps) -> None:
+        """Take in one step of every member."""
+        self.steps += 1
+        if not (met.ended.any() or met.lost.any()):
+            return
+        self._sums["lost"] += met.lost
+        self._sums["episodes"] += met.ended
+        self._sums["return"] += np.where(met.ended, met.returns, 0)
+        self._sums["length"] += np.where(met.ended, met.lengths, 0)
+        self._success += np.where(met.ended, met.success, 0)
+
+    def take(self) -> dict[str, NDArray[np.float64]]:
+        """By name, a value for each member; NaN where it finished no episode. Counting begins
+        anew."""
+        episodes = self._sums["episodes"]
+
+        def mean(total: NDArray[np.float64]) -> NDArray[np.float64]:
+            nowhere = np.full(self.members, np.nan)
+            found: NDArray[np.float64] = np.divide(total, episodes, out=nowhere, where=episodes > 0)
+            return found
+
+        found = {
+            "online/episodes": episodes,
+            "online/lost_episodes": self._sums["lost"],
+            "online/return": mean(self._sums["return"]),
+            "online/length": mean(self._sums["length"]),
+            "online/success": mean(self._success),
+        }
+        for part, seconds in self.seconds.items():
+            milliseconds = 1000 * seconds / max(self.steps, 1)
+            found[f"online/{part}_ms"] = np.full(self.members, milliseconds)
+        self._begin()
+        return found

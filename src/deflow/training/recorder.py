@@ -1,0 +1,173 @@
+"""Where a run stands, and what it writes between its steps: metrics, scores, checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import PyTree
+
+from deflow.core.agent import Phase, State
+from deflow.core.progress import console, progress_bar
+from deflow.training import checkpoint
+from deflow.training.config import TrainConfig
+from deflow.training.evaluate import Evaluator
+from deflow.training.family import Family
+from deflow.training.guard import Frozen, Guard
+from deflow.training.metrics import Arrays, MetricsLog, combine
+from deflow.training.run_folder import RunFolder
+from deflow.training.summary import describe_scores
+from deflow.training.task import Job
+
+
+@dataclass
+class Position:
+    """Where a run stands: the family's clock, and the seconds that training has taken."""
+
+    phase: int = 0
+    step: int = 0
+    train_seconds: float = 0.0
+    frozen: tuple[Frozen, ...] = ()
+
+    def json(self) -> dict[str, Any]:
+        return {**vars(self), "frozen": [entry.json() for entry in self.frozen]}
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Position:
+        frozen = tuple(Frozen(**entry) for entry in document["frozen"])
+        return cls(document["phase"], document["step"], document["train_seconds"], frozen)
+
+
+class Recorder:
+    """The memory of a run. A context manager: inside it there are a log, a progress bar and
+    environments to be judged in."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        job: Job,
+        folder: RunFolder,
+        family: Family,
+        phases: Sequence[Phase],
+    ):
+        self.config, self.job, self.folder, self.family = config, job, folder, family
+        self.phases = phases
+        self.position = Position()
+        self.note = ""
+
+    @property
+    def total_step(self) -> int:
+        """Steps of all phases so far: the axis of the logs."""
+        return sum(p.steps for p in self.phases[: self.position.phase]) + self.position.step
+
+    def __enter__(self) -> Recorder:
+        config, job, members = self.config, self.job, self.family.members
+        self.folder.rewind(self.total_step)
+        self._open = ExitStack()
+        self.log = MetricsLog(self.folder, members, self.total_step)
+        self._open.callback(self.log.close)
+        self.bar = self._open.enter_context(progress_bar())
+        how = (config.eval_episodes, config.workers, job.transforms)
+        self.evaluator = Evaluator(job.env, job.spec, len(members), *how)
+        self._open.enter_context(self.evaluator)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._open.close()
+
+    def until_next(self, *, judged: bool) -> int:
+        """Steps up to the next point where something happens; the same after a resume."""
+        config, step = self.config, self.position.step
+        intervals = [config.chunk, config.log_every, config.checkpoint_every]
+        intervals += [config.eval_every] if judged else []
+        left = self.phases[self.position.phase].steps - step
+        return min(left, *(every - step % every for every in intervals))
+
+    def due(self, every: int) -> bool:
+        """Whether something that happens `every` so many steps happens now, as at a phase's end."""
+        step = self.position.step
+        return step % every == 0 or step == self.phases[self.position.phase].steps
+
+    def write_metrics(
+        self, guard: Guard, interval: list[Arrays], rate: float, more: Arrays | None = None
+    ) -> None:
+        """One line a member for what was measured in some chunks, at so many steps a second, and
+        for `more`, which has a value for each member."""
+        values = {**(combine(interval) if interval else {}), **(more or {})}
+        values["steps_per_second"] = np.full(len(guard.members), rate)
+        self.log.write(self._where(), values, guard.alive)
+
+    def evaluate(self, states: State) -> None:
+        """Judge every member, where there is an environment to be judged in."""
+        if self.job.env is None or self.config.eval_episodes == 0:
+            return
+        bar = self.bar.add_task("evaluate", total=None, note="")
+        results, times = self.evaluator(
+            self.family.agents,
+            states,
+            self.config.eval_seed,
+            on_tick=lambda done, total: self.bar.update(bar, completed=done, total=total),
+        )
+        self.bar.remove_task(bar)
+        where = self._where()
+        self.log.write_evaluation(
+            [
+                {
+                    **where,
+                    "member": member.label,
+                    "seed": member.seed,
+                    **result.json(),
+                    "evaluation_seconds": round(times.total, 3),
+                }
+                for member, result in zip(self.family.members, results, strict=True)
+            ]
+        )
+        self.note = describe_scores(results)
+        console.print(f"{where['phase']} step {where['step']:,}: {self.note}")
+
+    def save(
+        self,
+        states: State,
+        beside: Mapping[str, PyTree] | None = None,
+        more: Mapping[str, Any] | None = None,
+    ) -> None:
+        """A checkpoint of the states, of other arrays by name, and of what `more` says of them."""
+        members = [member.label for member in self.family.members]
+        checkpoint.save(
+            self.folder.checkpoints,
+            self.total_step,
+            {"arrays": self.kept(states), **(beside or {})},
+            {"position": self.position.json(), "members": members, **(more or {})},
+            keep=self.config.keep_checkpoints,
+        )
+
+    def restore(self, like: State) -> tuple[State, Path]:
+        """The states of the newest sound checkpoint, and the checkpoint."""
+        sound = checkpoint.newest_sound(self.folder.checkpoints)
+        self.position = Position.from_json(checkpoint.read_meta(sound)["position"])
+        phase = self.phases[self.position.phase].name
+        console.print(f"Going on from {phase} step {self.position.step:,} ({sound.name}).")
+        return checkpoint.load(sound, self.kept(like))["states"], sound
+
+    def kept(self, states: State) -> dict[str, Any]:
+        """The arrays that every checkpoint holds."""
+        return {"states": states, "keys": jax.random.key_data(self.family.train_keys)}
+
+    def _where(self) -> dict[str, Any]:
+        return {
+            "phase": self.phases[self.position.phase].name,
+            "step": self.position.step,
+            "total_step": self.total_step,
+            "train_seconds": round(self.position.train_seconds, 3),
+        }

@@ -1,0 +1,66 @@
+"""What the scripts that make evidence write is what the library reads."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from deflow.data.d4rl import load_d4rl, parse_d4rl
+from deflow.data.own import load_own
+
+SCRIPTS = Path(__file__).parents[2] / "benchmarks"
+
+
+@pytest.fixture
+def lerobot(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script, which imports another one as scripts do."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    return importlib.import_module("benchmarks.lerobot")
+
+
+def test_the_collected_maze_is_a_set_of_d4rl(lerobot: ModuleType, tmp_path: Path):
+    lerobot.collect_maze(tmp_path / f"{lerobot.MAZE}.hdf5", 1500)
+    data = load_d4rl(parse_d4rl(lerobot.MAZE), tmp_path, download=False)
+    position = data.observations[:, :2]
+    near = np.linalg.norm(position[data.next_rows] - (1, 1), axis=1) <= 0.5
+    np.testing.assert_array_equal(data.rewards[data.rows], near)
+    cells = np.unique(np.rint(position), axis=0)
+    assert len(cells) == 7  # It has been everywhere.
+    assert len(data.episode_ends) > 10
+    assert (data.masks == 1).all()
+
+
+def test_both_formats_hold_the_same_data(lerobot: ModuleType, tmp_path: Path):
+    rng = np.random.default_rng(0)
+    log = {
+        "state": rng.normal(size=(60, 4)).astype(np.float32),
+        "action": rng.uniform(-1, 1, (60, 2)).astype(np.float32),
+        "reward": rng.normal(size=60).astype(np.float32),
+        "recording": np.repeat([0, 1, 2], [30, 10, 20]),
+    }
+    lerobot.write_lerobot(log, tmp_path / "log")
+    lerobot.write_parquet(log, tmp_path / "log.parquet")
+    folder = load_own(tmp_path / "log", lerobot.COLUMNS["lerobot"]).dataset
+    file = load_own(tmp_path / "log.parquet", lerobot.COLUMNS["parquet"]).dataset
+    assert folder.fingerprint() == file.fingerprint()
+    np.testing.assert_array_equal(folder.episode_ends, [29, 39, 59])
+    np.testing.assert_array_equal(folder.observations[folder.rows], log["state"][folder.rows])
+
+
+def test_published_rows_are_those_of_the_tables(shared: Path):
+    sets = importlib.import_module("benchmarks.d4rl_sets")
+    table = json.loads((shared / "reference" / "paper_tables.json").read_text())["table7"]
+    rows = {row["task"]: row["results"] for row in table}
+    columns = {"bc": "BC", "iql": "IQL", "fql": "FQL", "deflow": "DeFlow"}
+    for task, here in sets.PUBLISHED.items():
+        legible = {
+            name: (cell["mean"], cell["std"])
+            for name, column in columns.items()
+            if (cell := rows.get(task, {}).get(column)) and not cell["uncertain"]
+        }
+        assert here == legible

@@ -1,0 +1,302 @@
+"""Learning online: what is met is kept and repeated, what is frozen stays, errors are said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests import toy
+from tests.training.runs import Training, arrays, assert_same
+from tests.training.test_resume import Stop, stop_at
+
+from deflow import DeFlow, DeFlowError
+from deflow.agents.bc import BC
+from deflow.agents.fql import FQL
+from deflow.agents.rebrac import ReBRAC
+from deflow.agents.sac import SAC
+from deflow.api import train
+from deflow.data.dataset import Dataset
+from deflow.envs.lockstep import APART
+from deflow.envs.seeded import SeededEnv
+from deflow.training import checkpoint
+from deflow.training import online as loops
+from deflow.training.finetune import finetune
+from deflow.training.recorder import Recorder
+from deflow.training.run_folder import RunFolder
+from deflow.training.summary import summarize
+from deflow.training.train import resume
+
+ONLINE = {"online_steps": 40, "env": toy.ENV}
+
+
+def replay_of(folder: RunFolder) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+    """The transitions and the books of the newest checkpoint."""
+    import orbax.checkpoint as ocp
+
+    sound = checkpoint.newest_sound(folder.checkpoints)
+    with ocp.StandardCheckpointer() as reader:
+        found = reader.restore((sound / loops.REPLAY).absolute())
+    columns = {name.rpartition(".")[2]: np.asarray(array) for name, array in found.items()}
+    return columns, checkpoint.read_meta(sound)[loops.BOOKS]
+
+
+@pytest.fixture(scope="module")
+def offline(training: Training) -> RunFolder:
+    return training(env=toy.ENV, eval_episodes=2)
+
+
+@pytest.fixture(scope="module")
+def online(training: Training) -> RunFolder:
+    """Offline, then online, in one run of two seeds."""
+    return training(**ONLINE, eval_episodes=2)
+
+
+def test_a_run_goes_on_from_the_data_into_the_world(online: RunFolder):
+    records = online.read_lines(online.evaluations)
+    own = [(r["phase"], r["step"], r["total_step"]) for r in records if r["member"] == "seed1"]
+    assert own == [("joint", 20, 20), ("joint", 40, 40), ("online", 20, 60), ("online", 40, 80)]
+    (first, _) = summarize(online)
+    assert first["mean_of_steps"] == [40]
+    assert first["before"]["return"] == records[2]["return"]
+    lines = [r for r in online.read_lines(online.metrics) if r["phase"] == "online"]
+    assert {line["step"] for line in lines} == {10, 20, 30, 40}
+    assert all(line["critic/loss"] > 0 and line["flow/loss"] > 0 for line in lines)
+    assert sum(line["online/episodes"] for line in lines if line["member"] == "seed0") >= 2
+
+
+def test_what_was_met_is_what_the_environment_gives_again(online: RunFolder):
+    """Every transition once and in order: the episodes, played again by their actions."""
+    columns, books = replay_of(online)
+    assert books["met"] == [40, 40]
+    for member, seed in enumerate((0, 1)):
+        env = SeededEnv(toy.make())
+        episode, seen = 0, env.reset(seed + APART, 0)
+        for n in range(40):
+            np.testing.assert_array_equal(columns["observations"][member, n], seen)
+            seen, reward, terminated, cut, _ = env.step(columns["actions"][member, n])
+            np.testing.assert_array_equal(columns["next_observations"][member, n], seen)
+            assert columns["rewards"][member, n] == reward
+            assert columns["masks"][member, n] == (not terminated)
+            if terminated or cut:
+                episode += 1
+                seen = env.reset(seed + APART, episode)
+        assert books["episodes"][member] == episode
+
+
+STOPS: list[tuple[Any, str, int]] = [
+    (loops.OnlineLoop, "_step", 13),
+    (loops.OnlineLoop, "_chunk", 3),
+    (Recorder, "evaluate", 3),
+    (checkpoint, "save", 6),
+]
+
+
+@pytest.mark.parametrize(("where", "name", "call"), STOPS)
+def test_a_run_that_was_stopped_online_ends_as_if_it_had_not_been(
+    where: Any,
+    name: str,
+    call: int,
+    training: Training,
+    data: Dataset,
+    online: RunFolder,
+    tmp_path: Path,
+):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, where, name, call)
+        with pytest.raises(Stop):
+            training(**ONLINE, eval_episodes=2, run_dir=tmp_path / "it")
+    again = resume(tmp_path / "it", data)
+    assert_same(again, online)
+    (mine, my_books), (theirs, their_books) = replay_of(again), replay_of(online)
+    assert my_books == their_books
+    for column in theirs:
+        np.testing.assert_array_equal(mine[column], theirs[column])
+
+
+def test_an_environment_that_does_not_repeat_itself_begins_anew_and_keeps_what_was_met(
+    training: Training, data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, loops.OnlineLoop, "_chunk", 1)
+        with pytest.raises(Stop):
+            training(**{**ONLINE, "env": "tests.training.fickle:make"}, run_dir=tmp_path / "it")
+    again = resume(tmp_path / "it", data)
+    assert "did not repeat its unfinished episode" in " ".join(capsys.readouterr().err.split())
+    columns, books = replay_of(again)
+    assert books["met"] == [40, 40]
+    assert np.abs(columns["observations"]).sum(-1).min() > 0
+
+
+def test_finetuning_a_finished_run_is_the_same_as_having_gone_on(
+    offline: RunFolder, online: RunFolder, data: Dataset, tmp_path: Path
+):
+    found = finetune(offline.path, 40, run_dir=tmp_path / "it", dataset=data)
+    assert_same(found, online)
+    assert not (offline.path / "checkpoints" / "step-000000080").exists()
+
+
+def test_a_killed_finetuning_is_resumed_from_its_own_folder(
+    offline: RunFolder, online: RunFolder, data: Dataset, tmp_path: Path
+):
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, loops.OnlineLoop, "_step", 3)
+        with pytest.raises(Stop):
+            finetune(offline.path, 40, run_dir=tmp_path / "it", dataset=data)
+    assert_same(resume(tmp_path / "it", data), online)
+
+
+@pytest.mark.parametrize("prior", ["learns", "frozen", "coasting"])
+def test_a_frozen_prior_stays_to_the_bit_and_one_that_coasts_moves_without_a_loss(
+    prior: str, offline: RunFolder, data: Dataset, tmp_path: Path
+):
+    settings = {"prior_online": prior}
+    found = finetune(
+        offline.path, 10, run_dir=tmp_path / "it", dataset=data, settings=settings, eval_episodes=0
+    )
+    before, after = arrays(offline), arrays(found)
+    flow = [name for name in before if name.startswith("flow") and "model" in name]
+    assert flow
+    same = all((before[name] == after[name]).all() for name in flow)
+    assert same == (prior == "frozen")
+    moments = [name for name in before if name.startswith("flow") and "model" not in name]
+    assert all((before[n] == after[n]).all() for n in moments) == (prior == "frozen")
+    lines = [r for r in found.read_lines(found.metrics) if r["phase"] == "online"]
+    assert all(("flow/loss" in line) == (prior == "learns") for line in lines)
+    critic = [name for name in before if name.startswith("critic")]
+    assert any((before[name] != after[name]).any() for name in critic)
+
+
+def test_the_flow_first_schedule_goes_online_too(
+    flow_first: RunFolder, data: Dataset, tmp_path: Path
+):
+    found = finetune(flow_first.path, 10, run_dir=tmp_path / "it", dataset=data, eval_episodes=0)
+    lines = found.read_lines(found.metrics)
+    assert [line["total_step"] for line in lines][-1] == 90
+    assert lines[-1]["phase"] == "online"
+
+
+def test_several_updates_follow_each_step_where_asked(data: Dataset, tmp_path: Path):
+    agent = FQL(**toy.SMALL)
+    shared = {**toy.SHORT, **ONLINE, "dataset": data, "online_steps": 6, "seeds": (0,)}
+    once = train("toy", agent, **shared, run_dir=tmp_path / "once")
+    thrice = train("toy", agent, **shared, updates_per_step=3, run_dir=tmp_path / "thrice")
+    steps = {
+        name: int(np.ravel(arrays(folder)["critic.moments.0.count"])[0])
+        for name, folder in (("once", once), ("thrice", thrice))
+    }
+    assert steps == {"once": 46, "thrice": 40 + 18}
+
+
+def test_rebrac_knows_the_actions_that_followed(data: Dataset, tmp_path: Path):
+    agent = ReBRAC(hidden=(16, 16), batch_size=16)
+    folder = train("toy", agent, dataset=data, **toy.SHORT, **ONLINE, run_dir=tmp_path / "it")
+    columns, _ = replay_of(folder)
+    found, actions = columns["next_actions"], columns["actions"]
+    apart = (columns["observations"][:, 1:] != columns["next_observations"][:, :-1]).any(-1)
+    np.testing.assert_array_equal(found[:, :-1][~apart], actions[:, 1:][~apart])
+    np.testing.assert_array_equal(found[:, :-1][apart], actions[:, :-1][apart])
+
+
+def test_sac_begins_in_an_empty_world(tmp_path: Path):
+    agent = SAC(hidden=(16, 16), batch_size=16, random_steps=12)
+    options = {**toy.SHORT, "online_steps": 40, "eval_episodes": 1}
+    folder = train(toy.ENV, agent, **options, run_dir=tmp_path / "it")
+    records = folder.read_lines(folder.evaluations)
+    assert [r["step"] for r in records if r["seed"] == 0] == [0, 20, 40]
+    assert summarize(folder)[0]["before"]["return"] == records[0]["return"]
+    lines = [r for r in folder.read_lines(folder.metrics) if r["member"] == "seed0"]
+    assert "critic/loss" not in lines[0]
+    assert lines[1]["critic/loss"] > 0
+    assert int(np.ravel(arrays(folder)["critic.moments.0.count"])[0]) == 40 - 12
+    columns, _ = replay_of(folder)
+    assert np.abs(columns["actions"][:, :12]).max() > 0.5
+
+
+def test_a_member_that_diverges_online_is_frozen_and_the_others_go_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    agent = SAC(hidden=(16, 16), batch_size=16, random_steps=0)
+    rates = {"learning_rate": (1e-3, 1e30)}
+    options = {**toy.SHORT, "online_steps": 40, "seeds": (0,), "over": rates}
+    folder = train(toy.ENV, agent, **options, run_dir=tmp_path / "it")
+    position = checkpoint.read_meta(checkpoint.newest_sound(folder.checkpoints))["position"]
+    assert [entry["member"] for entry in position["frozen"]] == ["seed0-learning_rate1e+30"]
+    assert "is frozen at online step" in " ".join(capsys.readouterr().err.split())
+    assert all(np.isfinite(array).all() for array in arrays(folder).values())
+    last = folder.read_lines(folder.metrics)[-1]
+    assert (last["member"], last["step"]) == ("seed0-learning_rate0.001", 40)
+    assert replay_of(folder)[1]["met"] == [40, 40]
+
+
+# What is wrong is said before anything is written ---------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("agent", "options", "message"),
+    [
+        (BC(hidden=(16, 16)), {}, "bc is not made to learn online"),
+        (FQL(**toy.SMALL), {"env": None}, "names no environment to act in"),
+        (FQL(**toy.SMALL), {"env": "tests.toy:make_blind"}, "belongs to the data"),
+        (FQL(**toy.SMALL), {"updates_per_step": 0}, "updates_per_step"),
+        (FQL(**toy.SMALL), {"online_steps": -1}, "online_steps"),
+        (FQL(**toy.SMALL), {"env_patience": 0.0}, "env_patience"),
+        (SAC(hidden=(16, 16)), {"online_steps": 0}, "learns online alone"),
+    ],
+)
+def test_what_cannot_be_learnt_online_is_refused(
+    agent: Any, options: dict[str, Any], message: str, data: Dataset, tmp_path: Path
+):
+    chosen = {**toy.SHORT, **ONLINE, **options, "dataset": data}
+    with pytest.raises(DeFlowError, match=message):
+        train("toy", agent, **chosen, run_dir=tmp_path / "it")
+    assert not (tmp_path / "it").exists()
+
+
+def test_frames_are_refused(tmp_path: Path):
+    from tests import seen
+
+    with pytest.raises(DeFlowError, match="from frames nothing is learnt online"):
+        train(
+            "seen",
+            "deflow",
+            dataset=seen.dataset(),
+            online_steps=5,
+            env=seen.ENV,
+            run_dir=tmp_path / "it",
+        )
+
+
+def test_finetuning_what_cannot_be_finetuned_is_refused(
+    offline: RunFolder, online: RunFolder, data: Dataset, tmp_path: Path
+):
+    def refused(message: str, folder: RunFolder, **options: Any) -> None:
+        options = {"dataset": data, "run_dir": tmp_path / "it", **options}
+        with pytest.raises(DeFlowError, match=message):
+            finetune(folder.path, 10, **options)
+        assert not (tmp_path / "it").exists()
+
+    refused("has learnt online already", online)
+    refused("trained on other data", offline, dataset=toy.dataset(seed=5))
+    refused("is a run of its own|trained on your own data", offline, dataset=None)
+    refused("other sizes", offline, settings={"hidden": (8, 8)})
+    refused("no setting", offline, settings={"alpha": 3.0})
+    refused("belongs to the data", offline, env="tests.toy:make_blind")
+    half = RunFolder(Path(shutil.copytree(offline.path, tmp_path / "half")))
+    (half.path / "summary.json").unlink()
+    refused("is not finished", half)
+
+
+def test_an_older_configuration_is_read_as_a_run_that_stayed_offline(offline: RunFolder):
+    document = json.loads((offline.path / "config.json").read_text())
+    for name in ("online_steps", "updates_per_step", "overwrite", "env_patience"):
+        del document[name]
+    from deflow.training.config import TrainConfig
+
+    config = TrainConfig.from_json(document)
+    assert config.online_steps == 0
+    assert config.differences(offline.config()) == []
+    assert isinstance(config.agent, DeFlow)
