@@ -27,7 +27,7 @@ from deflow.data.iav import intrinsic_action_variance, published_factor
 from deflow.experiments.report import mean_over
 from deflow.experiments.sweep import sweep
 from deflow.training.config import TrainConfig
-from deflow.training.curve import save_figure
+from deflow.training.curve import name_axis, save_figure
 from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES
 from deflow.training.source import source
@@ -130,7 +130,7 @@ def draw(tasks: list[dict[str, Any]], path: Path) -> None:
     figure = Figure(figsize=(5 * len(tasks), 3.8), layout="constrained")
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for axes, task in zip(panels, tasks, strict=True):
-        scale, _, label = SCORES[task["score"]]
+        scale = SCORES[task["score"]].scale
         for name, points in task["curves"].items():
             scores = [point[task["score"]] for point in points]
             axes.errorbar(
@@ -143,7 +143,7 @@ def draw(tasks: list[dict[str, Any]], path: Path) -> None:
             )
         axes.set_title(task["task"], size=10)
         axes.set_xlabel("policy steps")
-        axes.set_ylabel(label)
+        name_axis(axes, task["score"])
         axes.grid(alpha=0.3)
         axes.legend(title="delta")
     save_figure(figure, path)

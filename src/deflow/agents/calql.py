@@ -117,8 +117,7 @@ class CalQL(SAC):
         """Returns are discounted sums of the rewards that the critics see."""
         if name != "returns":
             return super().column_settings(name)
-        scaled = {"scale": self.reward_scale, "bias": self.reward_bias}
-        return {"discount": self.discount, **scaled}
+        return {"discount": self.discount, "scale": self.reward_scale, "bias": self.reward_bias}
 
     def draw_update(self, key: PRNGKeyArray, spec: Spec) -> CalQLNoise:
         normal_key, actor_key, uniform_key = jax.random.split(key, 3)
@@ -182,11 +181,9 @@ class CalQL(SAC):
 def orthogonal(model: Any, key: PRNGKeyArray) -> Any:
     """The model with orthogonal kernels in every MLP: gain sqrt(2), and HEAD_GAIN at its end."""
 
-    def is_net(node: Any) -> bool:
-        return isinstance(node, MLP)
-
     def layers(model: Any) -> list[tuple[Linear, float]]:
-        nets = [node for node in jax.tree.leaves(model, is_leaf=is_net) if is_net(node)]
+        nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, MLP))
+        nets = [node for node in nodes if isinstance(node, MLP)]
         return [
             (layer, HEAD_GAIN if layer is net.layers[-1] else 2**0.5)
             for net in nets

@@ -1,0 +1,120 @@
+"""Offline, then online (Table 2 in miniature): `python benchmarks/online.py`.
+
+Cube-single task 1 from 300 generated episodes, 3x256, published settings otherwise: 20,000 gradient
+steps on the data, then 20,000 steps in the environment, three seeds in lockstep. DeFlow's offline
+run is gone on with twice, its prior learning and frozen; RLPD begins online. `--task` chooses
+another task, `--agents` some of the systems. What is trained is kept, what was stopped goes on.
+Writes `benchmarks/results/online_<environment>.json` and `docs/images/online_<environment>.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from deflow.agents.registry import from_settings, preset
+from deflow.data.generate import generate
+from deflow.data.names import parse_task
+from deflow.experiments.lineup import record
+from deflow.experiments.report import draw_report, score_text
+from deflow.training.config import TrainConfig
+from deflow.training.finetune import finetune
+from deflow.training.run_folder import RunFolder
+from deflow.training.task import env_name
+from deflow.training.train import resume, train
+from schedules import TASK
+
+AGENTS = ("deflow", "deflow-frozen", "fql", "iql", "calql", "rlpd")
+
+
+def settled(folder: RunFolder) -> RunFolder | None:
+    """A run that was begun, at its end; None where it was not begun."""
+    return resume(folder.path) if folder.exists() else None
+
+
+def config(name: str, options: argparse.Namespace) -> TrainConfig:
+    """Three seeds of one system with its published settings, on the data alone."""
+    settings = {**preset(name, env_name(options.task), online=True), "hidden": (256, 256, 256)}
+    return TrainConfig(
+        task=options.task,
+        agent=from_settings(name, settings),
+        seeds=tuple(options.seeds),
+        steps=options.steps,
+        eval_every=5000,
+        checkpoint_every=5000,
+        eval_episodes=options.eval_episodes,
+        run_dir=options.runs / f"{name}-offline",
+        data_dir=options.data_dir,
+    )
+
+
+def run(name: str, options: argparse.Namespace) -> RunFolder:
+    """One system, offline and online."""
+    system, _, frozen = name.partition("-")
+    folder, begun = RunFolder(options.runs / name), config(system, options)
+    if system == "rlpd":
+        alone = replace(begun, run_dir=folder.path, online_steps=options.online_steps)
+        return settled(folder) or train(alone)
+    assert begun.run_dir is not None
+    offline = settled(RunFolder(begun.run_dir)) or train(begun)
+    settings = {"prior_online": "frozen"} if frozen else {}
+    return settled(folder) or finetune(
+        offline.path, options.online_steps, run_dir=folder.path, settings=settings
+    )
+
+
+def report(options: argparse.Namespace) -> None:
+    """The table of all finished systems as JSON and as lines for the page, and Figure 3."""
+    folders = {name: RunFolder(options.runs / name) for name in AGENTS}
+    folders = {name: folder for name, folder in folders.items() if folder.finished()}
+    if not folders:
+        return
+    records = [record(name, folder) for name, folder in folders.items()]
+    for entry in records:
+        del entry["run_dir"]
+    document: dict[str, Any] = {
+        "command": f"python benchmarks/online.py --task {options.task}",
+        "task": options.task,
+        "episodes_of_data": options.episodes,
+        "agents": records,
+        "missing": [name for name in AGENTS if name not in folders],
+    }
+    label = env_name(options.task).replace("-", "_")
+    out = options.out or Path(f"benchmarks/results/online_{label}.json")
+    out.write_text(json.dumps(document, indent=1) + "\n")
+    draw_report(list(folders.values()), Path(f"docs/images/online_{label}.png"), "step")
+    for entry in records:
+        print(
+            f"| {entry['name']} | {score_text(entry, 'success')} | {entry['train_seconds']:,.0f} |"
+        )
+
+
+def main() -> None:
+    """Train what is left, system by system."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--task", default=TASK)
+    parser.add_argument("--episodes", type=int, default=300, help="of the data")
+    parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--steps", type=int, default=20_000)
+    parser.add_argument("--online-steps", type=int, default=20_000)
+    parser.add_argument("--eval-episodes", type=int, default=50)
+    parser.add_argument("--runs", type=Path, default=Path("runs/online"))
+    parser.add_argument("--data-dir", type=Path, default=Path("runs/schedules/data"))
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("--report", action="store_true", help="only write what is there")
+    options = parser.parse_args()
+    if not options.report:
+        dataset = parse_task(options.task).dataset
+        generate(dataset, episodes=options.episodes, workers=2, data_dir=options.data_dir)
+        for name in options.agents:
+            run(name, options)
+            report(options)
+    report(options)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""Fixed multipliers against the learnt one, offline then online (Table 5 in miniature):
+`python benchmarks/online_alpha.py`.
+
+One family of six: DeFlow with alpha kept at 0.03, 0.1, 0.3, 1 and 3, and learnt (0), 3x256,
+published settings otherwise, 10,000 gradient steps on the data and 10,000 steps in the environment,
+on cube-single task 1 (300 generated episodes) and puzzle-3x3 task 3 (100, the task of which they
+hold successes). What is trained is kept, what was stopped goes on. Writes
+`benchmarks/results/online_alpha.json` and `docs/images/online_alpha.png`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from deflow.agents.registry import from_settings, preset
+from deflow.data.generate import generate
+from deflow.data.names import parse_task
+from deflow.experiments.report import mean_over
+from deflow.training.config import TrainConfig
+from deflow.training.curve import mark_hand_over, plot_members, save_figure
+from deflow.training.run_folder import RunFolder
+from deflow.training.summary import summarize
+from deflow.training.task import env_name
+from deflow.training.train import resume, train
+from schedules import TASK
+
+ALPHAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
+TASKS = {TASK: 300, "puzzle-3x3-play-singletask-task3-v0": 100}
+"""Episodes of data for each."""
+
+
+def run(task: str, options: argparse.Namespace) -> RunFolder:
+    """The family on one task."""
+    environment = env_name(task)
+    folder = RunFolder(options.runs / environment)
+    if folder.exists():
+        return resume(folder.path)
+    generate(parse_task(task).dataset, episodes=TASKS[task], workers=2, data_dir=options.data_dir)
+    settings = {**preset("deflow", environment, online=True), "hidden": (256, 256, 256)}
+    return train(
+        TrainConfig(
+            task=task,
+            agent=from_settings("deflow", settings),
+            seeds=tuple(options.seeds),
+            over={"fixed_alpha": ALPHAS},
+            steps=options.steps,
+            online_steps=options.online_steps,
+            eval_every=2500,
+            checkpoint_every=2500,
+            eval_episodes=options.eval_episodes,
+            run_dir=folder.path,
+            data_dir=options.data_dir,
+        )
+    )
+
+
+def of_alpha(records: list[dict[str, Any]], alpha: float) -> list[dict[str, Any]]:
+    """The records of the members with one multiplier."""
+    return [r for r in records if r["member"].endswith(f"fixed_alpha{alpha:g}")]
+
+
+def main() -> None:
+    """Both families, then the JSON, the figure and lines for the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
+    parser.add_argument("--steps", type=int, default=10_000)
+    parser.add_argument("--online-steps", type=int, default=10_000)
+    parser.add_argument("--eval-episodes", type=int, default=50)
+    parser.add_argument("--runs", type=Path, default=Path("runs/online_alpha"))
+    parser.add_argument("--data-dir", type=Path, default=Path("runs/schedules/data"))
+    parser.add_argument("--out", type=Path, default=Path("benchmarks/results/online_alpha.json"))
+    parser.add_argument("--figure", type=Path, default=Path("docs/images/online_alpha.png"))
+    options = parser.parse_args()
+    document: dict[str, Any] = {"command": "python benchmarks/online_alpha.py", "tasks": {}}
+    figure = Figure(figsize=(5.5 * len(options.tasks) + 1, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(options.tasks), squeeze=False, sharey=True)[0]
+    for axes, task in zip(panels, options.tasks, strict=True):
+        folder = run(task, options)
+        records, members = folder.read_lines(folder.evaluations), summarize(folder)
+        rows = {}
+        for alpha in ALPHAS:
+            own = of_alpha(members, alpha)
+            before = mean_over([member["before"] for member in own], "success")
+            name = f"{alpha:g}" if alpha else "learnt"
+            rows[name] = {"offline": before, "online": mean_over(own, "success")}
+            plot_members(axes, of_alpha(records, alpha), "total_step", name)
+            print(f"| {task} | {name} | {rows[name]} |")
+        document["tasks"][task] = {
+            "alphas": rows,
+            "members": members,
+            "config": folder.config().to_json(),
+            "provenance": folder.read_json("provenance.json"),
+        }
+        mark_hand_over(axes, records)
+        axes.set_title(task, size=10)
+        axes.set_xlabel("gradient steps, then steps in the environment")
+        axes.set_ylim(-3, 103)
+        axes.grid(alpha=0.3)
+        for place in ("run_dir", "data_dir"):
+            del document["tasks"][task]["config"][place]
+    panels[0].set_ylabel("success (%)")
+    panels[-1].legend(title="alpha")
+    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    save_figure(figure, options.figure)
+
+
+if __name__ == "__main__":
+    main()
