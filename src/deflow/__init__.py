@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from deflow.api import train
     from deflow.core.errors import DeFlowError
     from deflow.data.dataset import Dataset
+    from deflow.training.finetune import finetune
     from deflow.training.policy import Policy, load_policy
     from deflow.training.train import resume
 
@@ -28,6 +29,7 @@ _HOMES = {
     "Dataset": "deflow.data.dataset",
     "Policy": "deflow.training.policy",
     "load_policy": "deflow.training.policy",
+    "finetune": "deflow.training.finetune",
     "resume": "deflow.training.train",
     "train": "deflow.api",
 }
@@ -38,6 +40,7 @@ __all__ = [
     "DeFlowError",
     "Policy",
     "__version__",
+    "finetune",
     "load_policy",
     "resume",
     "train",

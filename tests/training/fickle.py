@@ -1,12 +1,16 @@
-"""The toy in a world that is never twice the same; workers import it by name."""
+"""The toy in worlds that are never twice the same, or end; workers import them by name."""
 
 from __future__ import annotations
 
 import os
+import signal
 from typing import Any
 
 import numpy as np
 from tests import toy
+
+from deflow.envs.lockstep import APART
+from deflow.envs.seeded import episode_seeds
 
 
 class Fickle(toy.Point):
@@ -20,3 +24,20 @@ class Fickle(toy.Point):
 
 def make() -> Fickle:
     return Fickle()
+
+
+class Fatal(toy.Point):
+    """Kills its own process in the fourth step of the second episode of seed 0."""
+
+    def reset(self, *, seed: int | None = None, **options: Any) -> Any:
+        self.doomed = seed == episode_seeds(APART, 1)[0]
+        return super().reset(seed=seed, **options)
+
+    def step(self, action: Any) -> Any:
+        if self.doomed and self.steps == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return super().step(action)
+
+
+def make_fatal() -> Fatal:
+    return Fatal()

@@ -232,6 +232,32 @@ def test_a_member_that_diverges_online_is_frozen_and_the_others_go_on(
     assert replay_of(folder)[1]["met"] == [40, 40]
 
 
+def test_a_worker_that_dies_costs_its_episode_and_the_run_goes_on(
+    training: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    fatal = "tests.training.fickle:make_fatal"
+    folder = training(**{**ONLINE, "env": fatal}, run_dir=tmp_path / "it")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "seed 0 (run 1 of 2) gives up episode 1 (steps dropped: 3)" in said
+    columns, books = replay_of(folder)
+    # Three steps of the episode, and the one in which the worker died.
+    assert books["met"] == [36, 40]
+    assert np.abs(columns["observations"][0, :36]).sum(-1).min() > 0
+    lines = [r for r in folder.read_lines(folder.metrics) if r["phase"] == "online"]
+    lost = {label: 0.0 for label in ("seed0", "seed1")}
+    for line in lines:
+        lost[line["member"]] += line["online/lost_episodes"]
+    assert lost == {"seed0": 1, "seed1": 0}
+
+
+def test_a_setting_on_which_a_column_depends_cannot_vary_inside_a_family(data: Dataset):
+    from deflow.agents.calql import CalQL
+
+    agent, over = CalQL(hidden=(16, 16), batch_size=16), {"discount": (0.9, 0.99)}
+    with pytest.raises(DeFlowError, match="discount cannot vary inside a family, since the data's"):
+        train("toy", agent, dataset=data, **{**toy.SHORT, "over": over})
+
+
 # What is wrong is said before anything is written ---------------------------------------------
 
 

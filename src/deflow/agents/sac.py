@@ -2,8 +2,9 @@
 
 Haarnoja et al., "Soft Actor-Critic Algorithms and Applications", arXiv 1812.05905. Defaults are
 those that OGBench's own SAC trains its ant expert with (`impls/agents/sac.py` and
-`data_gen_scripts/main_sac.py`): every one is read there. Derived is only that a learner for each
-network steps as the official code's one optimiser does, since Adam works element by element.
+`data_gen_scripts/main_sac.py`, read in public copies: five agree on the settings, the losses are of
+one). A learner for each network steps as the official code's one optimiser does, since Adam works
+element by element.
 """
 
 from __future__ import annotations

@@ -80,11 +80,12 @@ def locate_set(dataset: str, data_dir: Path | None = None, *, download: bool = T
 def _remedy(dataset: str, folder: Path) -> str:
     """How the user comes by the set without a network."""
     try:
-        recipe_for(dataset)
+        recipe = recipe_for(dataset)
     except DeFlowError:
         return f"put the official {dataset}.npz and {dataset}-val.npz there by hand"
+    expert = "--policy RUN (an ant's expert, see docs/ant.md) " if recipe.needs_expert else ""
     return (
-        f"make it here with: deflow data generate {dataset} --episodes 300 "
+        f"make it here with: deflow data generate {dataset} --episodes 300 {expert}"
         f"--workers {os.cpu_count() or 1} --data-dir {folder}"
     )
 

@@ -28,14 +28,13 @@ from deflow.core.errors import DeFlowError
 from deflow.data import checks
 from deflow.data.npz import read_npz, write_npz
 from deflow.data.oracles_point import PointCollector
-from deflow.data.recipes import Episode, Recipe, Rows, seed_episode
+from deflow.data.recipes import Recipe
 
 Array = NDArray[np.float32]
 
 WIDTHS = (29, 8)
 """Of what the expert sees (27 numbers of the ant, 2 of the direction) and of what it does."""
 
-_NOISE = 0.2
 _PLACE = 2
 """Leading numbers of the ant's observation that say where it is."""
 
@@ -116,35 +115,16 @@ class AntExpert:
 class AntCollector(PointCollector):
     """Plays ant-maze episodes: the mazes and goals of the point, walked by an expert."""
 
+    noise = 0.2
+
     def __init__(self, recipe: Recipe, expert: AntExpert) -> None:
         super().__init__(recipe)
         self._expert = expert
 
-    def collect(self, seed: np.random.SeedSequence) -> Episode | None:
-        rng = seed_episode(self._env, seed)
-        start, goal = rng.choice(self._free), rng.choice(self._vertices)
-        rows = Rows()
-        ob, _ = self._env.reset(options={"task_info": {"init_ij": start, "goal_ij": goal}})
-        done = False
-        while not done:
-            position = self._maze.get_xy()
-            subgoal, _ = self._maze.get_oracle_subgoal(position, self._maze.cur_goal_xy)
-            direction = (subgoal - position) / (np.linalg.norm(subgoal - position) + 1e-6)
-            mean = self._expert(np.concatenate([ob[_PLACE:], direction]))
-            action = np.clip(mean + rng.normal(0.0, _NOISE, size=len(mean)), -1.0, 1.0)
-            next_ob, _, terminated, truncated, info = self._env.step(action)
-            done = terminated or truncated
-            if info["success"]:
-                self._maze.set_goal(rng.choice(self._vertices))
-            rows.append(
-                observations=ob,
-                actions=action,
-                terminals=done,
-                qpos=info["prev_qpos"],
-                qvel=info["prev_qvel"],
-            )
-            ob = next_ob
-        return rows.stack()
+    def mean_action(
+        self, observation: NDArray[np.floating[Any]], direction: NDArray[np.floating[Any]]
+    ) -> Array:
+        return self._expert(np.concatenate([observation[_PLACE:], direction]))
 
 
 def _gelu(x: Array) -> Array:

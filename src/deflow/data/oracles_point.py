@@ -5,17 +5,19 @@ from __future__ import annotations
 from typing import Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deflow.data.recipes import Episode, Recipe, Rows, seed_episode
 from deflow.data.simulator import make_env
-
-_NOISE = 0.5
 
 Cell = tuple[int, int]
 
 
 class PointCollector:
     """Plays point-maze episodes; needs no trained expert, a direction is the action."""
+
+    noise = 0.5
+    """Deviation of the Gaussian that is added to an action."""
 
     def __init__(self, recipe: Recipe) -> None:
         self._env = make_env(
@@ -34,7 +36,8 @@ class PointCollector:
             position = self._maze.get_xy()
             subgoal, _ = self._maze.get_oracle_subgoal(position, self._maze.cur_goal_xy)
             direction = (subgoal - position) / (np.linalg.norm(subgoal - position) + 1e-6)
-            action = np.clip(direction + rng.normal(0.0, _NOISE, size=2), -1.0, 1.0)
+            action = self.mean_action(ob, direction)
+            action = np.clip(action + rng.normal(0.0, self.noise, size=len(action)), -1.0, 1.0)
             next_ob, _, terminated, truncated, info = self._env.step(action)
             done = terminated or truncated
             if info["success"]:
@@ -48,6 +51,12 @@ class PointCollector:
             )
             ob = next_ob
         return rows.stack()
+
+    def mean_action(
+        self, observation: NDArray[np.floating[Any]], direction: NDArray[np.floating[Any]]
+    ) -> NDArray[np.floating[Any]]:
+        """What the body does to go in a unit direction."""
+        return direction
 
 
 def _choose(rng: np.random.Generator, cells: list[Cell]) -> Cell:

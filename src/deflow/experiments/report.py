@@ -58,12 +58,14 @@ def mean_over(members: Sequence[dict[str, Any]], score: str) -> dict[str, Any] |
 def print_report(folders: Sequence[RunFolder]) -> None:
     """The table: success in percent where the environment reports it, and the mean return."""
     records = [overview(folder) for folder in folders]
-    title = "Mean of the last three evaluations; mean and deviation over n members"
-    if any("before" in record for record in records):
-        title += ". Online: the evaluation before → the last one"
-    table = Table(title=title)
-    # Two of them: what is left fits a narrow terminal.
-    shown = [score for score in SCORES if any(record[score] for record in records)][:2]
+    online = any("before" in record for record in records)
+    table = Table(
+        title="Mean of the last three evaluations; mean and deviation over n members",
+        caption="Online: the evaluation before → the last one." if online else None,
+    )
+    # So many that what is left fits a narrow terminal.
+    count = 1 if online else 2
+    shown = [score for score in SCORES if any(record[score] for record in records)][:count]
     for heading in ("run", "task", "agent", "n", *shown, "training"):
         words = heading in ("run", "task", "agent")
         table.add_column(

@@ -106,7 +106,8 @@ class TrainConfig:
             if not values or len(set(values)) != len(values):
                 raise DeFlowError(f"--over must give {name} each of its values once.")
             for value in values:
-                dataclasses.replace(self.agent, **{name: value}).validate()
+                replace(self.agent, **{name: value}).validate()
+        self._check_columns()
 
     def phases(self, spec: Spec) -> tuple[Phase, ...]:
         """The agent's phases, and the online one, if there is one, at the end."""
@@ -119,6 +120,19 @@ class TrainConfig:
         updates = self.online_steps * self.updates_per_step
         found = self.agent.online(spec, updates) if updates else None
         return found and replace(found, phase=replace(found.phase, steps=self.online_steps))
+
+    def _check_columns(self) -> None:
+        """Columns of the data are made once for all members."""
+        columns = {name for p in self.phases(ANYTHING) for name in p.fields}
+        for name, values in self.over.items():
+            varied = [replace(self.agent, **{name: value}) for value in values]
+            for column in columns:
+                found = [agent.column_settings(column) for agent in varied]
+                if any(each != found[0] for each in found):
+                    raise DeFlowError(
+                        f"The setting {name} cannot vary inside a family, since the data's "
+                        f"{column} depend on it; train a run for each of its values."
+                    )
 
     def _check_online(self) -> None:
         agent = self.agent

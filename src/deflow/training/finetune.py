@@ -22,10 +22,10 @@ from deflow.training.trainer import Trainer
 
 
 def finetune(
-    path: Path,
+    path: str | Path,
     steps: int,
     *,
-    run_dir: Path | None = None,
+    run_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
     dataset: Data = None,
     **options: Any,
@@ -49,6 +49,7 @@ def finetune(
             are there now; the agent does not learn online; the environment has other spaces; or the
             settings are out of range, or ask for other networks.
     """
+    path = Path(path)
     folder = RunFolder.open(path)
     config = folder.config()
     if config.online_steps:
@@ -59,7 +60,7 @@ def finetune(
     if not folder.finished():
         raise DeFlowError(f"{path} is not finished: `deflow resume {path}` first.")
     agent = from_settings(name_of(config.agent), {**settings_of(config.agent), **(settings or {})})
-    place = run_dir or path.with_name(f"{path.name}-online")
+    place = Path(run_dir) if run_dir else path.with_name(f"{path.name}-online")
     config = replace(config, agent=agent, online_steps=steps, run_dir=place, **options)
     config.validate()
     job = prepare_again(folder, config, dataset)
