@@ -15,18 +15,18 @@ import json
 from pathlib import Path
 from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
-from deflow.experiments.report import mean_over
+from deflow.experiments.report import score_text
+from deflow.experiments.sweep import sweep
 from deflow.training.config import TrainConfig
 from deflow.training.curve import mark_hand_over, plot_members, save_figure
 from deflow.training.run_folder import RunFolder
-from deflow.training.summary import summarize
 from deflow.training.task import env_name
-from deflow.training.train import resume, train
 from schedules import TASK
 
 ALPHAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
@@ -34,34 +34,45 @@ TASKS = {TASK: 300, "puzzle-3x3-play-singletask-task3-v0": 100}
 """Episodes of data for each."""
 
 
-def run(task: str, options: argparse.Namespace) -> RunFolder:
-    """The family on one task."""
+def run(task: str, options: argparse.Namespace) -> tuple[RunFolder, dict[str, Any]]:
+    """The family on one task, trained or found, and what it comes to."""
     environment = env_name(task)
-    folder = RunFolder(options.runs / environment)
-    if folder.exists():
-        return resume(folder.path)
-    generate(parse_task(task).dataset, episodes=TASKS[task], workers=2, data_dir=options.data_dir)
+    dataset = parse_task(task).dataset
+    generate(dataset, episodes=TASKS[task], workers=2, data_dir=options.data_dir)
     settings = {**preset("deflow", environment, online=True), "hidden": (256, 256, 256)}
-    return train(
-        TrainConfig(
-            task=task,
-            agent=from_settings("deflow", settings),
-            seeds=tuple(options.seeds),
-            over={"fixed_alpha": ALPHAS},
-            steps=options.steps,
-            online_steps=options.online_steps,
-            eval_every=2500,
-            checkpoint_every=2500,
-            eval_episodes=options.eval_episodes,
-            run_dir=folder.path,
-            data_dir=options.data_dir,
-        )
+    out = options.runs / environment
+    config = TrainConfig(
+        task=task,
+        agent=from_settings("deflow", settings),
+        seeds=tuple(options.seeds),
+        over={"fixed_alpha": ALPHAS},
+        steps=options.steps,
+        online_steps=options.online_steps,
+        eval_every=2500,
+        checkpoint_every=2500,
+        eval_episodes=options.eval_episodes,
+        run_dir=out / "deflow",
+        data_dir=options.data_dir,
     )
+    document = sweep(config, out)
+    return RunFolder(out / "deflow"), document
 
 
-def of_alpha(records: list[dict[str, Any]], alpha: float) -> list[dict[str, Any]]:
-    """The records of the members with one multiplier."""
-    return [r for r in records if r["member"].endswith(f"fixed_alpha{alpha:g}")]
+def drawn(axes: Axes, folder: RunFolder, task: str) -> None:
+    """The curves of one family, a color for each multiplier."""
+    records = folder.read_lines(folder.evaluations)
+    for alpha in ALPHAS:
+        own = [r for r in records if r["member"].endswith(f"fixed_alpha{alpha:g}")]
+        plot_members(axes, own, "total_step", name_of(alpha))
+    mark_hand_over(axes, records)
+    axes.set_title(task, size=10)
+    axes.set_xlabel("gradient steps, then steps in the environment")
+    axes.set_ylim(-3, 103)
+    axes.grid(alpha=0.3)
+
+
+def name_of(alpha: float) -> str:
+    return f"{alpha:g}" if alpha else "learnt"
 
 
 def main() -> None:
@@ -81,29 +92,14 @@ def main() -> None:
     figure = Figure(figsize=(5.5 * len(options.tasks) + 1, 4.2), layout="constrained")
     panels = figure.subplots(1, len(options.tasks), squeeze=False, sharey=True)[0]
     for axes, task in zip(panels, options.tasks, strict=True):
-        folder = run(task, options)
-        records, members = folder.read_lines(folder.evaluations), summarize(folder)
-        rows = {}
-        for alpha in ALPHAS:
-            own = of_alpha(members, alpha)
-            before = mean_over([member["before"] for member in own], "success")
-            name = f"{alpha:g}" if alpha else "learnt"
-            rows[name] = {"offline": before, "online": mean_over(own, "success")}
-            plot_members(axes, of_alpha(records, alpha), "total_step", name)
-            print(f"| {task} | {name} | {rows[name]} |")
-        document["tasks"][task] = {
-            "alphas": rows,
-            "members": members,
-            "config": folder.config().to_json(),
-            "provenance": folder.read_json("provenance.json"),
-        }
-        mark_hand_over(axes, records)
-        axes.set_title(task, size=10)
-        axes.set_xlabel("gradient steps, then steps in the environment")
-        axes.set_ylim(-3, 103)
-        axes.grid(alpha=0.3)
-        for place in ("run_dir", "data_dir"):
-            del document["tasks"][task]["config"][place]
+        folder, found = run(task, options)
+        document["tasks"][task] = found
+        drawn(axes, folder, task)
+        for point in found["points"]:
+            alpha = name_of(point["settings"]["fixed_alpha"])
+            print(f"| {task} | {alpha} | {score_text(point, 'success')} |")
+        for place in ("run_dir", "figure"):
+            del found[place]
     panels[0].set_ylabel("success (%)")
     panels[-1].legend(title="alpha")
     options.out.write_text(json.dumps(document, indent=1) + "\n")

@@ -13,7 +13,7 @@ from deflow.core.errors import DeFlowError
 from deflow.core.files import write_json
 from deflow.core.progress import console
 from deflow.experiments.lineup import mark_best, record, train_all
-from deflow.experiments.report import draw_report, score_text
+from deflow.experiments.report import draw_report, judged_by, score_text
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 from deflow.training.source import Data
@@ -41,7 +41,7 @@ def print_comparison(document: dict[str, Any]) -> None:
     """The table; what is within 95% of the best stands in bold, with a star."""
     agents, score = document["agents"], document["score"]
     table = Table(
-        title=f"{document['task']}: mean of the last three evaluations",
+        title=f"{document['task']}: {judged_by(agents)}",
         caption="Mean ± deviation over seeds; * within 95% of the best. Training: wall time, all "
         "seeds together. GFLOP: matrix products of a gradient step of one seed, averaged over "
         "phases.",

@@ -37,14 +37,26 @@ def overview(folder: RunFolder) -> dict[str, Any]:
         "members": members,
         "finished": (folder.path / "summary.json").is_file(),
     }
-    for score in SCORES:
-        record[score] = mean_over(members, score)
-    if any("before" in member for member in members):
+    if config.online_steps:
         record["online_steps"] = config.online_steps
-        before = [member["before"] for member in members]
-        record["before"] = {score: mean_over(before, score) for score in SCORES}
+    record |= scores_over(members)
     record["train_seconds"] = max((m["train_seconds"] for m in members), default=None)
     return record
+
+
+def scores_over(members: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Every score's mean over members; of those that went online also what it was `before`."""
+    found: dict[str, Any] = {score: mean_over(members, score) for score in SCORES}
+    begun = [member["before"] for member in members if "before" in member]
+    if begun:
+        found["before"] = {score: mean_over(begun, score) for score in SCORES}
+    return found
+
+
+def judged_by(records: Sequence[dict[str, Any]]) -> str:
+    """What the scores of these records are."""
+    online = any("before" in record for record in records)
+    return "before learning online → after it" if online else "mean of the last three evaluations"
 
 
 def mean_over(members: Sequence[dict[str, Any]], score: str) -> dict[str, Any] | None:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from deflow.core.files import write_json
 from deflow.experiments.lineup import mark_best, record, train_all
-from deflow.experiments.report import mean_over, score_text
+from deflow.experiments.report import judged_by, score_text, scores_over
 from deflow.training.config import TrainConfig
 from deflow.training.curve import name_axis, save_figure
 from deflow.training.family import members_of
@@ -38,7 +38,7 @@ def sweep(config: TrainConfig, out: Path, dataset: Data = None) -> dict[str, Any
     document["points"] = [
         {
             "settings": dict(settings),
-            **{score: mean_over(members, score) for score in SCORES},
+            **scores_over(members),
             "members": members,
         }
         for settings, members in points.items()
@@ -56,7 +56,7 @@ def print_sweep(document: dict[str, Any]) -> None:
     """The table; what is within 95% of the best stands in bold, with a star."""
     score = document["score"]
     table = Table(
-        title=f"{document['agent']} on {document['task']}: mean of the last three evaluations",
+        title=f"{document['agent']} on {document['task']}: {judged_by(document['points'])}",
         caption="Mean ± deviation over seeds; * within 95% of the best. "
         f"One family, {document['train_seconds']:,.0f} s of training.",
         min_width=60,
