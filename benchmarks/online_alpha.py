@@ -72,6 +72,7 @@ def drawn(axes: Axes, folder: RunFolder, task: str) -> None:
 
 
 def name_of(alpha: float) -> str:
+    """What a multiplier is called."""
     return f"{alpha:g}" if alpha else "learnt"
 
 

@@ -300,3 +300,12 @@ def test_any_number_may_stand_for_a_fraction(value: float):
     agent = from_settings("fql", {"alpha": value, "batch_size": np.int64(8)})
     assert settings_of(agent)["alpha"] == 300
     assert [type(settings_of(agent)[key]) for key in ("alpha", "batch_size")] == [float, int]
+
+
+@pytest.mark.parametrize("name", ["deflow", "fql", "ifql"])
+def test_d4rl_has_a_million_steps_on_data_before_it_goes_online(name: str):
+    for env in ("antmaze-large-diverse-v2", "door-cloned-v1"):
+        assert published_steps(name, env) == 500_000
+        assert published_steps(name, env, online=True) == 1_000_000
+    for online in (False, True):
+        assert published_steps(name, "cube-double", online) == 1_000_000

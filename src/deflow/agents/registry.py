@@ -149,12 +149,14 @@ def preset(name: str, env_name: str, online: bool = False) -> dict[str, Any]:
     agent_class(name)
     entry = dict(published(name).get(env_name, {}))
     further = entry.pop("online", {})
-    entry.pop("steps", None)
-    return {**entry, **further} if online else entry
+    settings = {**entry, **further} if online else entry
+    return {key: value for key, value in settings.items() if key != "steps"}
 
 
-def published_steps(name: str, env_name: str) -> int | None:
-    """The gradient steps that an agent is published with for an environment; None if it is not."""
+def published_steps(name: str, env_name: str, online: bool = False) -> int | None:
+    """The gradient steps on data that an agent is published with for an environment, with `online`
+    before it goes on there; None if it is not."""
     agent_class(name)
-    steps: int | None = published(name).get(env_name, {}).get("steps")
-    return steps
+    entry = published(name).get(env_name, {})
+    steps: int | None = entry.get("steps")
+    return entry.get("online", {}).get("steps", steps) if online else steps

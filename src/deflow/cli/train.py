@@ -87,7 +87,8 @@ class Train(TrainingOptions):
             environment = env_name(command.task)
             online = command.online_steps > 0
             agent = from_settings(name, preset(name, environment, online))
-            command = cls._parse_with(rest, agent, {}, published_steps(name, environment))
+            steps = published_steps(name, environment, online)
+            command = cls._parse_with(rest, agent, {}, steps)
         command.auto = factor
         return command
 
