@@ -6,13 +6,13 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from rich.markup import escape
 
+from deflow.core.closing import Closing
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
 from deflow.envs.make import EnvSpec
@@ -57,7 +57,7 @@ class Steps:
     lengths: NDArray[np.int64]
 
 
-class Lockstep:
+class Lockstep(Closing):
     """One environment for each run (member) of a family, each in a worker process of its own.
 
     Episode e of a member follows from (its seed + `APART`, e) and its actions alone, so members do
@@ -162,17 +162,6 @@ class Lockstep:
         self._open = False
         for pool in self._pools.values():
             pool.close()
-
-    def __enter__(self) -> Lockstep:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     @contextlib.contextmanager
     def _at_work(self) -> Iterator[None]:

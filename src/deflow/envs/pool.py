@@ -9,12 +9,12 @@ import subprocess
 import time
 from collections.abc import Iterator
 from multiprocessing.connection import Connection, wait
-from types import TracebackType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from deflow.core.closing import Closing
 from deflow.core.errors import DeFlowError
 from deflow.envs.board import Board, open_memory
 from deflow.envs.make import EnvSpec
@@ -25,7 +25,7 @@ MAKING = 120.0
 """Seconds that a worker always has for making its environments: it starts and imports in them."""
 
 
-class EnvPool:
+class EnvPool(Closing):
     """`slots` environments in `workers` processes, stepped together.
 
     The processes start at once and make their environments while the caller goes on; the first use
@@ -142,17 +142,6 @@ class EnvPool:
             os.close(self._memory)
         self._memory = -1
         self._connections, self._processes = [], []
-
-    def __enter__(self) -> EnvPool:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _ready(self) -> None:
         with self._closed_by_failure():

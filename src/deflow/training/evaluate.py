@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from types import TracebackType
 from typing import Any, Literal
 
 import equinox as eqx
@@ -15,6 +14,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike
 
 from deflow.core.agent import Agent, State
+from deflow.core.closing import Closing
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
 from deflow.data.transforms import UNCHANGED, Transforms
@@ -101,7 +101,7 @@ def batched_act(
     return jax.vmap(act)(agents, states, *where)
 
 
-class Evaluator:
+class Evaluator(Closing):
     """Keeps the environments of a run between its evaluations. A context manager."""
 
     def __init__(
@@ -154,14 +154,3 @@ class Evaluator:
         if self.pool is not None:
             self.pool.close()
             self.pool = None
-
-    def __enter__(self) -> Evaluator:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
