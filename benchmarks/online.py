@@ -30,6 +30,11 @@ from schedules import TASK
 AGENTS = ("deflow", "deflow-frozen", "fql", "iql", "calql", "rlpd")
 
 
+def place(name: str, options: argparse.Namespace) -> RunFolder:
+    """Where a system's run on this task is."""
+    return RunFolder(options.runs / env_name(options.task) / name)
+
+
 def settled(folder: RunFolder) -> RunFolder | None:
     """A run that was begun, at its end; None where it was not begun."""
     return resume(folder.path) if folder.exists() else None
@@ -37,7 +42,12 @@ def settled(folder: RunFolder) -> RunFolder | None:
 
 def config(name: str, options: argparse.Namespace) -> TrainConfig:
     """Three seeds of one system with its published settings, on the data alone."""
-    settings = {**preset(name, env_name(options.task), online=True), "hidden": (256, 256, 256)}
+    # Cal-QL's published settings for cubes are those of cube-double.
+    environment = env_name(options.task)
+    published = preset(name, environment, online=True)
+    if name == "calql" and not published:
+        published = preset(name, "cube-double", online=True)
+    settings = {**published, "hidden": (256, 256, 256)}
     return TrainConfig(
         task=options.task,
         agent=from_settings(name, settings),
@@ -46,7 +56,7 @@ def config(name: str, options: argparse.Namespace) -> TrainConfig:
         eval_every=5000,
         checkpoint_every=5000,
         eval_episodes=options.eval_episodes,
-        run_dir=options.runs / f"{name}-offline",
+        run_dir=options.runs / environment / f"{name}-offline",
         data_dir=options.data_dir,
     )
 
@@ -54,7 +64,7 @@ def config(name: str, options: argparse.Namespace) -> TrainConfig:
 def run(name: str, options: argparse.Namespace) -> RunFolder:
     """One system, offline and online."""
     system, _, frozen = name.partition("-")
-    folder, begun = RunFolder(options.runs / name), config(system, options)
+    folder, begun = place(name, options), config(system, options)
     if system == "rlpd":
         alone = replace(begun, run_dir=folder.path, online_steps=options.online_steps)
         return settled(folder) or train(alone)
@@ -68,7 +78,7 @@ def run(name: str, options: argparse.Namespace) -> RunFolder:
 
 def report(options: argparse.Namespace) -> None:
     """The table of all finished systems as JSON and as lines for the page, and Figure 3."""
-    folders = {name: RunFolder(options.runs / name) for name in AGENTS}
+    folders = {name: place(name, options) for name in AGENTS}
     folders = {name: folder for name, folder in folders.items() if folder.finished()}
     if not folders:
         return

@@ -74,11 +74,13 @@ def agrees(folder: RunFolder) -> dict[str, Any]:
     seen, following = columns["observations"], columns["next_observations"]
     joined = (seen[:, 1:] == following[:, :-1]).all(-1)
     breaks = (~joined).sum(1)
+    # Where one has just ended, the next has begun but no transition of it is there.
+    begun = np.array(books["episodes"]) - (np.array(books["begun"]) == ends)
     return {
         "step": step,
         "met": books["met"],
         # An episode's first observation does not follow from a transition.
-        "whole": bool((ends == step).all() and (breaks == np.array(books["episodes"])).all()),
+        "whole": bool((ends == step).all() and (breaks == begun).all()),
     }
 
 

@@ -46,7 +46,8 @@ def train(
         DeFlowError: something is wrong with the configuration or the data; nothing was written.
     """
     if isinstance(agent, str):
-        agent = from_settings(agent, {**preset(agent, env_name(task)), **(settings or {})})
+        published = preset(agent, env_name(task), online=options.get("online_steps", 0) > 0)
+        agent = from_settings(agent, {**published, **(settings or {})})
     config = TrainConfig(
         task=task,
         agent=agent,

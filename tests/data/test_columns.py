@@ -91,7 +91,9 @@ def test_returns_follow_bellmans_equation_in_the_rewards_that_an_agent_sees(
 
 @given(rewards=st.lists(st.sampled_from([-1.0, 0.0]), min_size=1, max_size=8), mask=st.booleans())
 def test_only_an_endless_failure_is_taken_to_be_endless(rewards: list[float], mask: bool):
-    found = returns_of(np.asarray(rewards), float(mask), 0.5, -1.0)
+    masks, last = np.ones(len(rewards)), np.arange(len(rewards)) == len(rewards) - 1
+    masks[-1] = mask
+    found = returns_of(np.asarray(rewards), masks, last, 0.5, -1.0)
     if mask and 0.0 not in rewards:
         assert (found == -2).all()
     else:
@@ -102,3 +104,15 @@ def test_only_an_endless_failure_is_taken_to_be_endless(rewards: list[float], ma
 def test_a_column_that_nobody_makes_is_refused():
     with pytest.raises(DeFlowError, match="no column 'zzz'"):
         column(walk(), "zzz", {})
+
+
+def test_a_true_end_inside_a_trajectory_ends_the_sum_and_what_follows_is_judged_by_itself():
+    """OGBench's sets go on after a success: what came later was not earned by what came before."""
+    rewards, masks = np.full(300, -1.0), np.ones(300)
+    rewards[50], masks[50] = 0.0, 0.0
+    last = np.arange(300) == 299
+    found = returns_of(rewards, masks, last, 0.99, -1.0)
+    before = -(1 - 0.99 ** (50 - np.arange(50))) / (1 - 0.99)
+    np.testing.assert_allclose(found[:50], before)
+    assert found[50] == 0
+    np.testing.assert_allclose(found[51:], -100)

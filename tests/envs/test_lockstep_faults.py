@@ -48,7 +48,7 @@ def test_a_member_that_fails_is_given_another_episode(kind: str, capfd: Any) -> 
         assert_same(rows(met[step], 1), expected)
 
     said = " ".join(capfd.readouterr().err.split())
-    assert "seed 5 (run 2 of 2) gives up episode 1 (steps dropped: 2)" in said
+    assert "seed5 gives up episode 1 (steps dropped: 2)" in said
     cause = {"raise": "the [wheel] came off", "hang": "within 2 seconds", "kill": "signal 9"}[kind]
     assert cause in said.partition("failure 1 in a row of at most 10: ")[2]
 
@@ -91,7 +91,7 @@ def test_the_tenth_failure_in_a_row_stops() -> None:
             assert worlds.step(action).lost.tolist() == [False, True]
             assert worlds.failures_in_a_row.tolist() == [0, failures]
         with pytest.raises(
-            DeFlowError, match=r"seed 2 .*10 times in a row.*episode 9; .*wheel\] came off"
+            DeFlowError, match=r"seed2 .*10 times in a row.*episode 9; .*wheel\] came off"
         ):
             worlds.step(action)
         assert other.returncode is not None
@@ -99,14 +99,24 @@ def test_the_tenth_failure_in_a_row_stops() -> None:
             worlds.step(action)
 
 
-def test_a_step_in_between_starts_the_count_anew() -> None:
-    spec = faulty(*((2, episode, "raise", 1) for episode in (0, 1, 3, 4)), (2, 2, "raise", 2))
-    with Lockstep(spec, [2], limit=4) as worlds:
+def test_a_whole_episode_in_between_starts_the_count_anew() -> None:
+    spec = faulty(*((2, episode, "raise", 2) for episode in (0, 1, 3, 4)))
+    with Lockstep(spec, [2], limit=3) as worlds:
         worlds.begin()
-        lost = [bool(worlds.step(np.zeros((1, 2))).lost[0]) for _ in range(7)]
-        assert lost == [True, True, False, True, True, True, False]
-        assert worlds.failures.tolist() == [5]
-        assert worlds.failures_in_a_row.tolist() == [0]
+        for _ in range(2 * 2 + 8 + 2 * 2):  # Two lost after a step each, a whole one, two lost.
+            worlds.step(np.zeros((1, 2)))
+        assert worlds.failures.tolist() == [4]
+        assert worlds.failures_in_a_row.tolist() == [2]
+
+
+def test_a_world_that_fails_in_every_episode_does_not_go_on_for_ever() -> None:
+    spec = faulty(*((2, episode, "raise", 3) for episode in range(5)))
+    with Lockstep(spec, [2], limit=3) as worlds:
+        worlds.begin()
+        for _ in range(2 * 3 + 2):
+            worlds.step(np.zeros((1, 2)))
+        with pytest.raises(DeFlowError, match="failed 3 times in a row"):
+            worlds.step(np.zeros((1, 2)))
 
 
 def test_an_environment_that_cannot_be_made_again_stops(tmp_path: Path) -> None:

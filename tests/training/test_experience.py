@@ -234,6 +234,6 @@ def test_a_column_that_cannot_be_kept_up_is_named():
 
 
 def test_a_replay_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rooms, "available_memory", lambda: 1000)
-    with pytest.raises(DeFlowError, match="fewer --online-steps or --seeds"):
+    monkeypatch.setattr(rooms, "free_memory", lambda: 1000)
+    with pytest.raises(DeFlowError, match="take fewer steps online"):
         made(room=1000)

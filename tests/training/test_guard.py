@@ -53,7 +53,7 @@ class Chunks:
             self.after(begin + 5),
             metrics,
             "joint",
-            begin,
+            lambda number: max(begin + number, 0),
             lambda steps: self.after(begin + steps),
         )
         self.step += 5

@@ -238,7 +238,7 @@ def test_a_worker_that_dies_costs_its_episode_and_the_run_goes_on(
     fatal = "tests.training.fickle:make_fatal"
     folder = training(**{**ONLINE, "env": fatal}, run_dir=tmp_path / "it")
     said = " ".join(capsys.readouterr().err.split())
-    assert "seed 0 (run 1 of 2) gives up episode 1 (steps dropped: 3)" in said
+    assert "seed0 gives up episode 1 (steps dropped: 3)" in said
     columns, books = replay_of(folder)
     # Three steps of the episode, and the one in which the worker died.
     assert books["met"] == [36, 40]
@@ -271,6 +271,7 @@ def test_a_setting_on_which_a_column_depends_cannot_vary_inside_a_family(data: D
         (FQL(**toy.SMALL), {"online_steps": -1}, "online_steps"),
         (FQL(**toy.SMALL), {"env_patience": 0.0}, "env_patience"),
         (SAC(hidden=(16, 16)), {"online_steps": 0}, "learns online alone"),
+        (SAC(hidden=(16, 16)), {}, "first 10,000 steps of sac are random"),
     ],
 )
 def test_what_cannot_be_learnt_online_is_refused(
@@ -310,6 +311,7 @@ def test_finetuning_what_cannot_be_finetuned_is_refused(
     refused("is a run of its own|trained on your own data", offline, dataset=None)
     refused("other sizes", offline, settings={"hidden": (8, 8)})
     refused("no setting", offline, settings={"alpha": 3.0})
+    refused("seeds is what the run was trained with", offline, seeds=(7, 8))
     refused("belongs to the data", offline, env="tests.toy:make_blind")
     half = RunFolder(Path(shutil.copytree(offline.path, tmp_path / "half")))
     (half.path / "summary.json").unlink()
@@ -326,3 +328,58 @@ def test_an_older_configuration_is_read_as_a_run_that_stayed_offline(offline: Ru
     assert config.online_steps == 0
     assert config.differences(offline.config()) == []
     assert isinstance(config.agent, DeFlow)
+
+
+# What a run says of itself --------------------------------------------------------------------
+
+
+def test_a_world_that_was_never_judged_in_is_judged_in_before_it_is_learnt_in(
+    training: Training, data: Dataset, tmp_path: Path
+):
+    blind = training(eval_episodes=0)
+    options = {"env": toy.ENV, "eval_episodes": 1, "eval_every": 5}
+    found = finetune(blind.path, 5, run_dir=tmp_path / "it", dataset=data, **options)
+    records = found.read_lines(found.evaluations)
+    assert [(r["phase"], r["step"]) for r in records if r["seed"] == 0] == [
+        ("online", 0),
+        ("online", 5),
+    ]
+    assert summarize(found)[0]["before"]["return"] == records[0]["return"]
+    origin = found.read_json("provenance.json")["begun_from"]
+    assert (origin["run"], origin["checkpoint"]) == (blind.path.name, "step-000000040")
+    assert "run_dir" not in origin["config"]
+
+
+def test_a_run_killed_before_its_first_checkpoint_begins_again_and_says_all_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    agent = SAC(hidden=(16, 16), batch_size=16, random_steps=5)
+    options = {**toy.SHORT, "online_steps": 30, "eval_episodes": 1, "seeds": (0,)}
+    whole = train(toy.ENV, agent, **options, run_dir=tmp_path / "whole")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, loops.OnlineLoop, "_step", 8)
+        with pytest.raises(Stop):
+            train(toy.ENV, agent, **options, run_dir=tmp_path / "it")
+    with pytest.MonkeyPatch.context() as patch:
+        stop_at(patch, loops.OnlineLoop, "_save", 2)
+        with pytest.raises(Stop):
+            resume(tmp_path / "it")
+    capsys.readouterr()
+    assert_same(resume(tmp_path / "it"), whole)
+    assert "at least 10 steps are done again" in " ".join(capsys.readouterr().err.split())
+
+
+def test_data_read_in_other_units_are_refused(tmp_path: Path):
+    from deflow.data.own import load_own
+
+    file = toy.save(tmp_path / "toy.npz")
+    own = load_own(file, normalize_observations=True)
+    options = {**toy.SHORT, "env": toy.ENV, "steps": 2}
+    folder = train("toy", FQL(**toy.SMALL), dataset=own, **options, run_dir=tmp_path / "run")
+    with pytest.raises(DeFlowError, match="scaled or normalised otherwise"):
+        finetune(folder.path, 2, dataset=own.dataset, run_dir=tmp_path / "it")
+    found = finetune(folder.path, 2, dataset=own, run_dir=tmp_path / "it")
+    columns, _ = replay_of(found)
+    env = SeededEnv(toy.make())
+    seen = own.transforms.observation(env.reset(APART, 0))
+    np.testing.assert_array_equal(columns["observations"][0, 0], seen)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    from deflow.data.oracles_ant import AntExpert
+    pass
 
 
 @dataclass
@@ -77,14 +77,15 @@ class Generate:
         from deflow.data.generate import generate
         from deflow.data.recipes import recipe_for
         from deflow.envs.d4rl import make_d4rl
+        from deflow.training.ant_expert import ant_expert
 
         sources = {**dict.fromkeys(EXPERTS, "policy"), HUMAN: "demonstrations"}
         wanted, folder = sources.get(self.dataset), data_folder(self.data_dir)
-        if wanted is None and recipe_for(self.dataset).needs_expert:
-            wanted = "policy"
+        walked = wanted is None and recipe_for(self.dataset).needs_expert
         for option in ("policy", "demonstrations"):
-            if (getattr(self, option) is None) is (option == wanted):
-                does = "needs" if option == wanted else "takes no"
+            given = getattr(self, option) is not None
+            if given is not (option == wanted) and not (walked and option == "policy"):
+                does = "takes no" if given else "needs"
                 raise DeFlowError(
                     f"{self.dataset} {does} --{option}: `deflow data generate --help`."
                 )
@@ -101,53 +102,8 @@ class Generate:
             seed=self.seed,
             data_dir=folder,
             overwrite=self.overwrite,
-            expert=_ant_expert(self.policy) if self.policy else None,
+            expert=ant_expert(self.policy) if self.policy else None,
         )
-
-
-def _ant_expert(path: Path) -> AntExpert:
-    """The expert in a file, or of a run: its actor's mean, which must act as the run's policy."""
-    from deflow.data.oracles_ant import WIDTHS, AntExpert
-
-    if not path.is_dir():
-        return AntExpert.read(path)
-    import numpy as np
-
-    from deflow.agents.sac import SAC
-    from deflow.core.errors import DeFlowError
-    from deflow.data.npz import sha256
-    from deflow.envs.make import WALKING_ANT
-    from deflow.training import checkpoint
-    from deflow.training.policy import load_policy
-    from deflow.training.run_folder import RunFolder
-
-    folder = RunFolder.open(path)
-    config, env = folder.config(), folder.read_json("conversion.json")["env"] or {}
-    if not isinstance(config.agent, SAC) or env.get("env_id") != WALKING_ANT:
-        raise DeFlowError(
-            f"{path} is a run of {config.agent.name} on {config.task}, and ant mazes are walked by "
-            f"a run of sac on {WALKING_ANT}: give one."
-        )
-    policy, sound = load_policy(path), checkpoint.newest_sound(folder.checkpoints)
-    *hidden, head = policy.states.actor.model.net.layers
-    numbers = [(np.asarray(x.weight[0]), np.asarray(x.bias[0])) for x in (*hidden, head)]
-    weight, bias = numbers[-1]
-    means = weight.shape[1] // 2  # The head's second half is the deviation.
-    source = {
-        "run": path.resolve().name,
-        "task": config.task,
-        "seed": config.seeds[0],
-        "checkpoint": sound.name,
-        "checkpoint_sha256": sha256(sound / checkpoint.MANIFEST),
-    }
-    expert = AntExpert((*numbers[:-1], (weight[:, :means], bias[:means])), source)
-    seen = np.random.default_rng(0).standard_normal((64, WIDTHS[0]))
-    if not np.allclose(expert(seen), policy(seen), atol=1e-4):
-        raise DeFlowError(
-            f"{path} holds a policy of another form than SAC's own (LayerNorm in its actor, or "
-            "normalised observations); train it with the published settings."
-        )
-    return expert
 
 
 @dataclass

@@ -51,7 +51,8 @@ class Finetune:
     log_every: int | None = None
     """Steps between lines of metrics (as offline, unless given)."""
     checkpoint_every: int | None = None
-    """Steps between checkpoints, which hold what was met too (as offline, unless given)."""
+    """Steps between checkpoints, which hold what was met too (default: as offline, but at least
+    ten of them)."""
     env_patience: float = 60.0
     """Seconds after which an environment that does not answer is begun anew."""
     out: Path | None = None
@@ -77,6 +78,9 @@ class Finetune:
         own = own_again(folder, self.data)
         shared = ("eval_every", "eval_episodes", "log_every", "checkpoint_every", "workers")
         given = {name: getattr(self, name) for name in (*shared, "data_dir", "env")}
+        if self.checkpoint_every is None:
+            tenth = max(1, self.steps // 10)
+            given["checkpoint_every"] = min(folder.config().checkpoint_every, tenth)
         found = finetune(
             self.run_dir,
             self.steps,

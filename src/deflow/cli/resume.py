@@ -28,6 +28,8 @@ class Resume:
     """Where datasets are, if they have moved."""
     workers: int | None = None
     """Processes that step environments, if not as before."""
+    env_patience: float | None = None
+    """Seconds after which an environment learnt in is begun anew, if not as before."""
     json: bool = False
     """Print the result as JSON."""
 
@@ -38,5 +40,6 @@ class Resume:
         from deflow.training.train import resume
 
         own = own_again(RunFolder.open(self.run_dir), self.data)
-        show(resume(self.run_dir, own, self.data_dir, self.workers), self.json)
+        where = (self.data_dir, self.workers, self.env_patience)
+        show(resume(self.run_dir, own, *where), self.json)
         return 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,35 +34,49 @@ def previous_actions(data: Dataset) -> Floats:
 
 
 def returns(data: Dataset, *, discount: float, scale: float = 1.0, bias: float = 0.0) -> Floats:
-    """[N]: the discounted sum of what was still to come in the trajectory, of rewards
-    `scale * r + bias`.
-
-    A trajectory that never does better than the worst reward of the data, and does not truly end,
-    is taken to go on like that for ever (Cal-QL's rule for failures); any other that was cut off
-    counts what it holds (a derivation: Cal-QL's sets have no such).
-    """
-    rewards = scale * data.rewards.astype(np.float64) + bias
-    worst = rewards[data.rows].min()
-    column = np.zeros(len(rewards))
-    ends = data.rows[-1:] if not len(data.episode_ends) else data.episode_ends
-    for first, last in zip(np.r_[0, ends[:-1] + 1], ends, strict=True):
-        own = slice(first, last + 1)
-        column[own] = returns_of(rewards[own], data.masks[last], discount, worst)
-    return column.astype(np.float32)
+    """[N]: the discounted sum of what was still to come before the next true end or cut, of rewards
+    `scale * r + bias`; see `returns_of`."""
+    rows = data.rows
+    rewards = scale * data.rewards[rows].astype(np.float64) + bias
+    episode = np.searchsorted(data.episode_ends, rows)
+    last = np.append(episode[1:] != episode[:-1], True)
+    column = np.zeros(len(data.observations), np.float32)
+    column[rows] = returns_of(rewards, data.masks[rows], last, discount, float(rewards.min()))
+    return column
 
 
 def returns_of(
-    rewards: NDArray[np.float64], mask: float, discount: float, worst: float
+    rewards: NDArray[np.float64],
+    masks: NDArray[Any],
+    last: NDArray[np.bool_],
+    discount: float,
+    worst: float,
 ) -> NDArray[np.float64]:
-    """Discounted returns [n] of one trajectory's rewards [n], whose last step has this mask."""
-    if mask and (rewards <= worst).all():
-        return np.full(len(rewards), worst / (1 - discount))
-    column = np.empty(len(rewards))
-    following = 0.0
-    for index in range(len(rewards) - 1, -1, -1):
-        following = rewards[index] + discount * following
-        column[index] = following
-    return column
+    """Discounted returns [n] of transitions in order, of which some are the `last` of their
+    trajectory.
+
+    A stretch that was cut off and never did better than `worst` is taken to go on like that for
+    ever (Cal-QL's rule for failures); any other that was cut off counts what it holds (a
+    derivation: Cal-QL's sets have no such).
+    """
+    ends = last | (masks == 0)
+    stretch = np.cumsum(ends) - ends
+    best = np.full(stretch[-1] + 1, -np.inf)
+    np.maximum.at(best, stretch, rewards)
+    failed = (masks[ends] != 0) & (best <= worst)
+    sums = discounted_sums(rewards, masks, last, discount)
+    return np.where(failed[stretch], worst / (1 - discount), sums)
+
+
+def discounted_sums(
+    rewards: NDArray[np.float64], masks: NDArray[Any], last: NDArray[np.bool_], discount: float
+) -> NDArray[np.float64]:
+    """r + gamma mask (the sum of the next transition), [n]; nothing is added after a `last` one."""
+    sums, following = np.empty(len(rewards)), 0.0
+    carried = np.where(last, 0.0, discount * np.asarray(masks, np.float64))
+    for i in range(len(rewards) - 1, -1, -1):
+        sums[i] = following = rewards[i] + carried[i] * following
+    return sums
 
 
 COLUMNS: dict[str, Callable[..., Floats]] = {

@@ -66,24 +66,31 @@ class Lockstep(Closing):
 
     A worker that raises, dies, or does not answer for `patience` seconds is ended. Its episode is
     given up, a warning says so, and a new process begins the member's next one; the others are as
-    they would have been. After `limit` failures of a member in a row, with no step in between,
-    `DeFlowError` is raised, and so it is at once where an environment cannot be made at first or
-    shows frames. Everything is closed then.
+    they would have been. After `limit` failures of a member in a row, with no whole episode in
+    between, `DeFlowError` is raised, and so it is at once where an environment cannot be made at
+    first or shows frames. Everything is closed then.
 
     Attributes:
         episodes: [members], the number of the episode that each is playing.
         lengths: [members], the steps taken in it.
         failures: [members], all that were survived.
-        failures_in_a_row: [members], those since the last step that went well.
+        failures_in_a_row: [members], those since the last episode that came to its end.
         seconds: time spent on the environments, starting processes anew included.
     """
 
     def __init__(
-        self, spec: EnvSpec, seeds: Sequence[int], *, patience: float = 60.0, limit: int = 10
+        self,
+        spec: EnvSpec,
+        seeds: Sequence[int],
+        *,
+        labels: Sequence[str] = (),
+        patience: float = 60.0,
+        limit: int = 10,
     ) -> None:
         if not seeds or not patience > 0 or limit < 1:
             raise DeFlowError("Learning online needs a seed, and a patience and limit above 0.")
         self.spec, self.seeds, self.members = spec, tuple(seeds), len(seeds)
+        self.labels = tuple(labels) or tuple(f"seed{seed}" for seed in seeds)
         self.patience, self.limit = patience, limit
         self.episodes, self.lengths = np.zeros((2, self.members), np.int64)
         self.failures, self.failures_in_a_row = np.zeros((2, self.members), np.int64)
@@ -186,7 +193,7 @@ class Lockstep(Closing):
         if bad.any():
             member = int(bad.argmax())
             raise DeFlowError(
-                f"The policy of {self._name(member)} gave an action that is not finite in episode "
+                f"The policy of {self.labels[member]} gave an action that is not finite in episode "
                 f"{self.episodes[member]}; its parameters have diverged."
             )
         taken: NDArray[np.float32] = np.maximum(np.minimum(actions, 1), -1, dtype=np.float32)
@@ -217,7 +224,7 @@ class Lockstep(Closing):
             success[member] = board.success[0]
             self._returns[member] += board.rewards[0]
             self.lengths[member] += 1
-            self.failures_in_a_row[member] = 0
+        self.failures_in_a_row[ended] = 0
         over = ended | lost
         if over.any():
             returns[ended] = self._returns[ended]
@@ -274,15 +281,12 @@ class Lockstep(Closing):
         count = self.failures_in_a_row[member]
         if count >= self.limit:
             raise DeFlowError(
-                f"The environment of {self._name(member)} failed {count} times in a row, the last "
+                f"The environment of {self.labels[member]} failed {count} times in a row, the last "
                 f"time in episode {episode}; mend it, then resume the run: {cause}"
             ) from cause
         fate = "which was being played again" if self._again else f"steps dropped: {steps}"
         console.print(
-            f"[yellow]{escape(self._name(member))} gives up episode {episode} ({fate}) and "
+            f"[yellow]{escape(self.labels[member])} gives up episode {episode} ({fate}) and "
             f"begins the next one in a new process; failure {count} in a row of at most "
             f"{self.limit}: {escape(str(cause))}"
         )
-
-    def _name(self, member: int) -> str:
-        return f"seed {self.seeds[member]} (run {member + 1} of {self.members})"

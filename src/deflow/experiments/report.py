@@ -13,6 +13,7 @@ from rich.table import Table
 from deflow.core.errors import DeFlowError
 from deflow.training.curve import (
     THIN,
+    hand_overs,
     mark_hand_over,
     name_axis,
     plot_members,
@@ -22,6 +23,9 @@ from deflow.training.curve import (
 from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES, score_name
 from deflow.training.summary import summarize
+
+Run = tuple[RunFolder, list[dict[str, Any]]]
+"""A run and its evaluations."""
 
 
 def overview(folder: RunFolder) -> dict[str, Any]:
@@ -103,8 +107,9 @@ def print_report(folders: Sequence[RunFolder]) -> None:
 def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
     """Every run's evaluations on one picture, over `step` (the default), `train_seconds` or both.
 
-    Where some went online, steps are counted through, and a line marks the hand-over. Up to six
-    runs show their members as thin lines; of more, the means alone can be told apart.
+    Where some went online, steps are counted through, and a line marks the hand-over, at which
+    runs that learnt online alone begin. Up to six runs show their members as thin lines; of more,
+    the means alone can be told apart.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
@@ -117,6 +122,7 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
     figure = Figure(figsize=(1.5 + 5.5 * len(xs), 4.2), layout="constrained")
     panels = figure.subplots(1, len(xs), sharey=True, squeeze=False)[0]
     colors = colormaps["tab10"](range(10)) if len(runs) <= 10 else colormaps["tab20"](range(20))
+    runs = _side_by_side(runs)
     every = [record for _, records in runs for record in records]
     score, step = score_name(every), step_axis(every)
     for axes, x in zip(panels, xs, strict=True):
@@ -137,6 +143,22 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
     figure.suptitle(", ".join(sorted({folder.config().task for folder, _ in runs})))
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     save_figure(figure, path)
+
+
+def _side_by_side(runs: list[Run]) -> list[Run]:
+    """The runs, those that began online moved to where the others went online, if that is one
+    place."""
+    places = {place for _, records in runs for place in hand_overs(records)}
+    if len(places) != 2 or 0 not in places:
+        return runs
+    begun = max(places)
+
+    def moved(records: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if hand_overs(records) != {0}:
+            return records
+        return [{**record, "total_step": record["total_step"] + begun} for record in records]
+
+    return [(folder, moved(records)) for folder, records in runs]
 
 
 def score_text(record: dict[str, Any], score: str) -> str:

@@ -94,6 +94,11 @@ def damage(checkpoint: Path) -> str | None:
     return f"{wrong[0]} is missing, new or changed" if wrong else None
 
 
+def fingerprint(checkpoint: Path) -> str:
+    """SHA-256 of the digests of all its files."""
+    return hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest()
+
+
 def newest_sound(folder: Path) -> Path:
     """The newest checkpoint whose files are whole; damaged ones are named and passed over."""
     for checkpoint in reversed(existing(folder)):

@@ -135,10 +135,17 @@ class TrainConfig:
                     )
 
     def _check_online(self) -> None:
-        agent = self.agent
-        if self.online_steps and agent.online(ANYTHING, self.online_steps) is None:
+        agent, steps = self.agent, self.online_steps
+        online = agent.online(ANYTHING, steps) if steps else None
+        if steps and online is None:
             raise DeFlowError(
                 f"The agent {agent.name} is not made to learn online; leave --online-steps."
+            )
+        if online and steps <= online.random_steps:
+            raise DeFlowError(
+                f"The first {online.random_steps:,} steps of {agent.name} are random and nothing "
+                f"is learnt in them: take more than {steps:,} steps online, or a smaller "
+                "--agent.random-steps."
             )
         if not self.online_steps and not agent.phases(ANYTHING, self.schedule):
             raise DeFlowError(f"The agent {agent.name} learns online alone: give --online-steps.")

@@ -39,10 +39,14 @@ def plot_members(axes: Axes, records: Sequence[dict[str, Any]], x: str, label: s
             axes.plot(*line, color=thick.get_color(), linewidth=THIN, alpha=0.5)
 
 
+def hand_overs(records: Sequence[dict[str, Any]]) -> set[int]:
+    """The total steps at which learning online began."""
+    return {r["total_step"] - r["step"] for r in records if r["phase"] == ONLINE}
+
+
 def mark_hand_over(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
     """A line where learning online began, over `total_step`; runs that begin there have none."""
-    begun = {r["total_step"] - r["step"] for r in records if r["phase"] == ONLINE}
-    for place in begun - {0}:
+    for place in hand_overs(records) - {0}:
         axes.axvline(place, color="black", linestyle="--", linewidth=0.9, zorder=0)
         axes.annotate(
             "online",

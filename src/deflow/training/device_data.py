@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from deflow.core.agent import Agent
 from deflow.core.errors import DeFlowError
+from deflow.core.memory import available_memory
 from deflow.core.types import Batch
 from deflow.data.columns import column
 from deflow.data.frames import previous_rows, stack_rows
@@ -91,14 +92,19 @@ def device_columns(dataset: Dataset, agent: Agent, names: Iterable[str]) -> dict
     return {name: jnp.asarray(values)[None] for name, values in found.items()}
 
 
-def _require_room(dataset: Dataset) -> None:
-    """Raise `DeFlowError` where an accelerator has no room for the frames."""
+def free_memory() -> int:
+    """Bytes that may still be taken where arrays live: on the accelerator, else on this machine."""
     device = jax.devices()[0]
     known = device.memory_stats() if device.platform != "cpu" else None
     if not known or "bytes_limit" not in known:
-        return
-    free = known["bytes_limit"] - known.get("bytes_in_use", 0)
-    if dataset.nbytes > free:
+        return available_memory()
+    return int(known["bytes_limit"] - known.get("bytes_in_use", 0))
+
+
+def _require_room(dataset: Dataset) -> None:
+    """Raise `DeFlowError` where an accelerator has no room for the frames."""
+    device, free = jax.devices()[0], free_memory()
+    if device.platform != "cpu" and dataset.nbytes > free:
         raise DeFlowError(
             f"{dataset.name} needs {dataset.nbytes / 1e9:.2f} GB on {device}, which has "
             f"{free / 1e9:.2f} GB free: use a device with more memory, or a smaller set."

@@ -43,7 +43,13 @@ def load_donor(path: str, job: Job, like: State) -> State:
     sound = checkpoint.newest_sound(folder.checkpoints)
     meta = checkpoint.read_meta(sound)
     config, position = folder.config(), meta["position"]
-    first = config.agent.phases(replace(job.spec, total_steps=config.steps), config.schedule)[0]
+    phases = config.agent.phases(replace(job.spec, total_steps=config.steps), config.schedule)
+    if not phases or phases[0].graft is None:
+        raise DeFlowError(
+            f"{path} has no flow of its own to take ({config.agent.name}, {config.schedule}): "
+            "choose a run that was trained flow-first."
+        )
+    first = phases[0]
     if position["phase"] == 0 and position["step"] < first.steps:
         raise DeFlowError(f"The flow of {path} is not finished: `deflow resume {path}` first.")
     members = len(meta["members"])

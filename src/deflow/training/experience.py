@@ -12,12 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow.core.errors import DeFlowError
-from deflow.core.memory import available_memory
-from deflow.core.progress import console
 from deflow.core.types import Spec
 from deflow.data.columns import returns_of
 from deflow.data.dataset import Dataset
 from deflow.envs.lockstep import Steps
+from deflow.training.device_data import free_memory
 from deflow.training.replay import Met, Reach, Replay, insert
 
 KNOWN = ("next_actions", "returns")
@@ -54,24 +53,18 @@ class Experience:
         dataset: Dataset | None,
         overwrite: bool = False,
     ):
-        unknown = [name for name in fields if name not in KNOWN]
-        if unknown:
-            raise DeFlowError(
-                f"The column {unknown[0]} cannot be kept up online; those that can are "
-                f"{', '.join(KNOWN)}."
-            )
         self.logged = dataset.transitions if dataset else 0
         self.window = max(PUBLISHED_ROOM, self.logged + 1) if overwrite else None
         self.room = min(steps, self.window) if self.window else steps
-        _require_room(spec, members, self.room)
+        require_room(spec, members, self.room, fields)
         self.replay = Replay.empty(spec, members, self.room, fields)
         self.met, self.begun, self.first = (np.zeros(members, np.int64) for _ in range(3))
         self._waits = "returns" in fields
         if self._waits:
             own = dict(settings["returns"])
             self._discount, self._scale, self._bias = own["discount"], own["scale"], own["bias"]
-            worst = dataset.rewards[dataset.rows].min() if dataset else -np.inf
-            self._worst = float(self._scale * worst + self._bias)
+            worst = float(dataset.rewards[dataset.rows].min()) if dataset else -np.inf
+            self._worst = self._scale * worst + self._bias
             self._returns = np.zeros((members, self.room), np.float32)
 
     def add(self, steps: Steps) -> None:
@@ -102,7 +95,7 @@ class Experience:
         self.first = np.maximum(self.first, self.met - self.room)
         if steps.ended.any():
             if self._waits:
-                self._give_returns(np.flatnonzero(steps.ended), steps.masks)
+                self._give_returns(np.flatnonzero(steps.ended))
             self.begun = np.where(steps.ended, self.met, self.begun)
 
     def reach(self) -> Reach | None:
@@ -111,8 +104,8 @@ class Experience:
         high = self.logged + seen
         low = np.maximum(0, high - self.window) if self.window else np.zeros_like(high)
         first = self.logged + np.minimum(self.first, seen)
-        if not self.logged:
-            low = first
+        # The data's own stay; of the replay's, those in a ring may have been overwritten.
+        low = np.where(low >= self.logged, np.maximum(low, first), low)
         if (high <= low).any():
             return None
         return Reach(*(jnp.asarray(edge, jnp.int32) for edge in (low, first, high)))
@@ -132,7 +125,7 @@ class Experience:
     def end_episodes(self, members: NDArray[np.int64]) -> None:
         """Count unfinished episodes of some members as cut off here."""
         if self._waits and len(members):
-            self._give_returns(members, np.ones(len(self.met)))
+            self._give_returns(members)
         self.begun[members] = self.met[members]
 
     # Checkpoints -----------------------------------------------------------------------------
@@ -140,7 +133,7 @@ class Experience:
     @property
     def used(self) -> int:
         """Slots in use, of the member that has met most."""
-        return int(min(self.met.max(), self.room))
+        return int(np.clip(self.met.max(), 1, self.room))  # No array may be empty.
 
     def arrays(self) -> Replay:
         """The slots in use."""
@@ -153,7 +146,7 @@ class Experience:
 
     def like(self, books: Mapping[str, Any]) -> Replay:
         """The shapes of what `arrays` gave when `books` were kept."""
-        used = min(max(books["met"]), self.room)
+        used = min(max(*books["met"], 1), self.room)
         shapes: Replay = jax.eval_shape(
             lambda replay: jax.tree.map(lambda column: column[:, :used], replay), self.replay
         )
@@ -168,24 +161,40 @@ class Experience:
         if self._waits:
             self._returns = np.array(self.replay.fields["returns"])
 
-    def _give_returns(self, members: NDArray[np.int64], masks: NDArray[Any]) -> None:
+    def _give_returns(self, members: NDArray[np.int64]) -> None:
+        """The returns of some members' unfinished episodes, as they are now."""
         for member in members:
             slots = np.arange(self.begun[member], self.met[member]) % self.room
             rewards = np.asarray(self.replay.rewards[member, slots], np.float64)
+            masks = np.asarray(self.replay.masks[member, slots])
+            last = np.arange(len(slots)) == len(slots) - 1
             self._returns[member, slots] = returns_of(
-                self._scale * rewards + self._bias, masks[member], self._discount, self._worst
+                self._scale * rewards + self._bias, masks, last, self._discount, self._worst
             )
-        known = jnp.asarray(self._returns)
+        # A whole column at once, since episodes of every length would compile a program each; a
+        # copy, since the device would go on reading the array that is written next time.
+        known = jnp.array(self._returns)
         self.replay = eqx.tree_at(lambda r: r.fields["returns"], self.replay, known)
 
 
-def _require_room(spec: Spec, members: int, room: int) -> None:
-    """Say how much memory a replay takes; raise `DeFlowError` where there is not as much."""
-    size = 4 * members * room * (2 * spec.observation_dim + 2 * spec.action_dim + 3)
-    there = available_memory()
-    console.print(f"Room for {members} x {room:,} transitions: {size / 1e9:.2f} GB.")
+def require_room(spec: Spec, members: int, room: int, fields: tuple[str, ...]) -> int:
+    """The bytes that a replay of `room` transitions a member takes on the device.
+
+    Raises `DeFlowError` where one of the columns cannot be kept up online, or where there is no
+    room.
+    """
+    unknown = [name for name in fields if name not in KNOWN]
+    if unknown:
+        raise DeFlowError(
+            f"The column {unknown[0]} cannot be kept up online; those that can are "
+            f"{', '.join(KNOWN)}."
+        )
+    replay = jax.eval_shape(lambda: Replay.empty(spec, members, room, fields))
+    size = sum(column.size * column.dtype.itemsize for column in jax.tree.leaves(replay))
+    there = free_memory()
     if size > there:
         raise DeFlowError(
-            f"A replay of {members} x {room:,} transitions needs {size / 1e9:.1f} GB, and "
-            f"{there / 1e9:.1f} GB are free: take fewer --online-steps or --seeds."
+            f"What {members} x {room:,} steps meet takes {size / 1e9:.1f} GB, and "
+            f"{there / 1e9:.1f} GB are free: take fewer steps online, or fewer members."
         )
+    return int(size)

@@ -11,14 +11,34 @@ import jax
 
 from deflow.agents.registry import from_settings, name_of, settings_of
 from deflow.core.agent import Agent
+from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.training.config import TrainConfig
 from deflow.training.family import Family, members_of
 from deflow.training.run_folder import RunFolder
 from deflow.training.source import Data
 from deflow.training.task import Job
-from deflow.training.train import prepare_again
+from deflow.training.train import check_room, prepare_again
 from deflow.training.trainer import Trainer
+
+OPTIONS = frozenset(
+    {
+        "updates_per_step",
+        "overwrite",
+        "eval_every",
+        "eval_episodes",
+        "eval_seed",
+        "log_every",
+        "checkpoint_every",
+        "keep_checkpoints",
+        "chunk",
+        "env",
+        "env_patience",
+        "data_dir",
+        "workers",
+    }
+)
+"""Fields of `TrainConfig` that may differ online; the others say what was trained."""
 
 
 def finetune(
@@ -42,16 +62,19 @@ def finetune(
         run_dir: the new run's folder; by default the old one's name and `-online`.
         settings: settings of the agent that differ online (`{"prior_online": "frozen"}`).
         dataset: the user's own data again, where the run was trained on such.
-        **options: any other field of `TrainConfig` that differs, such as `eval_every`.
+        **options: those of `OPTIONS` that differ from the offline run's.
 
     Raises:
-        DeFlowError: the run is not finished, went online before, or was trained on other data than
-            are there now; the agent does not learn online; the environment has other spaces; or the
-            settings are out of range, or ask for other networks.
+        DeFlowError: an option is none of these; a setting is one that the run sweeps, is out of
+            range, or asks for other networks; the run is not finished, went online before, or was
+            trained on other data than are there now; the agent does not learn online; or the
+            environment has other spaces.
     """
-    path = Path(path)
+    path = Path(path).resolve()
     folder = RunFolder.open(path)
     config = folder.config()
+    require("steps", steps, at_least=1)
+    _check_names(config, settings or {}, options)
     if config.online_steps:
         raise DeFlowError(
             f"{path} has learnt online already, for {config.online_steps:,} steps: choose the "
@@ -65,11 +88,27 @@ def finetune(
     config.validate()
     job = prepare_again(folder, config, dataset)
     _check_networks(folder, config, job)
-    online = RunFolder.create(
-        place, config, job.description, job.spec, job.conversion, begun=folder
-    )
+    check_room(config, job)
+    about = (config, job.description, job.spec, job.conversion)
+    online = RunFolder.create(place, *about, begun=folder, option="--out")
     Trainer(config, job, online).run(resume=True)
     return online
+
+
+def _check_names(
+    config: TrainConfig, settings: Mapping[str, Any], options: Mapping[str, Any]
+) -> None:
+    other = sorted(options.keys() - OPTIONS)
+    if other:
+        raise DeFlowError(
+            f"{other[0]} is what the run was trained with, and stays; what may differ online is "
+            f"{', '.join(sorted(OPTIONS))}."
+        )
+    swept = sorted(settings.keys() & config.over.keys())
+    if swept:
+        raise DeFlowError(
+            f"The run's members differ in {swept[0]}, which cannot be set for all of them."
+        )
 
 
 def _check_networks(folder: RunFolder, config: TrainConfig, job: Job) -> None:

@@ -25,8 +25,8 @@ class Frozen:
 
     def sentence(self) -> str:
         return (
-            f"{self.member} is frozen at {self.phase} step {self.step}, its last good state: "
-            f"{self.term} stopped being finite."
+            f"{self.member} is frozen at {self.phase} step {self.step}, in the last state known to "
+            f"be good: {self.term} stopped being finite."
         )
 
     def json(self) -> dict[str, object]:
@@ -70,12 +70,13 @@ class Guard:
         after: State,
         metrics: Arrays,
         phase: str,
-        start: int,
+        step_of: Callable[[int], int],
         replay: Callable[[int], State],
     ) -> tuple[State, list[Frozen]]:
         """The state to go on from, and who was frozen just now.
 
-        `replay(n)` runs the chunk again for n steps. Raises `DeFlowError` if no member is left.
+        `step_of(n)` is the step of the chunk's n-th update (from 0; of -1, the one before),
+        `replay(n)` the state after n of them. Raises `DeFlowError` if no member is left.
         """
         finite = np.asarray(finite_members(after))
         length = len(next(iter(metrics.values())))
@@ -87,7 +88,7 @@ class Guard:
             steps, term = found or (length, "a parameter")
             good = self._last_good(before, steps, replay)
             held = choose(jnp.arange(len(self.members)) == index, good, held)
-            news.append(Frozen(self.members[index].label, phase, max(start + steps - 1, 0), term))
+            news.append(Frozen(self.members[index].label, phase, step_of(steps - 1), term))
         self.frozen += news
         if not self.alive.any():
             last = self.frozen[-1].sentence()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
+from deflow.data.columns import discounted_sums
 from deflow.data.dataset import Dataset
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
@@ -119,15 +120,9 @@ def discounted_returns(
     episode = episodes_of(data)
     last = np.append(episode[1:] != episode[:-1], True)
     rewards = data.rewards[data.rows].astype(np.float64)
-    carried = discount * data.masks[data.rows].astype(np.float64)
-    returns, left = np.zeros(len(rewards)), np.zeros(len(rewards), np.int64)
-    ahead, steps = 0.0, 0
-    for i in range(len(rewards) - 1, -1, -1):
-        if last[i]:
-            ahead, steps = 0.0, 0
-        ahead, steps = rewards[i] + carried[i] * ahead, steps + 1
-        returns[i], left[i] = ahead, steps
-    # Of each row, how its episode's last transition went on.
+    masks = data.masks[data.rows]
+    # Of each row, its episode's last transition.
     ending = np.flatnonzero(last)[np.searchsorted(np.flatnonzero(last), np.arange(len(rewards)))]
-    known = (carried[ending] == 0) | (discount**left <= UNSEEN)
-    return returns, known
+    left = ending - np.arange(len(rewards)) + 1
+    known = (masks[ending] == 0) | (discount**left <= UNSEEN)
+    return discounted_sums(rewards, masks, last, discount), known

@@ -58,13 +58,15 @@ class OnlineLoop:
         if env is None:
             raise DeFlowError("There is no environment to learn in: give --env module:make.")
         seeds = [member.seed for member in self.family.members]
-        with Lockstep(env, seeds, patience=self.config.env_patience) as worlds:
+        labels = [member.label for member in self.family.members]
+        patience = self.config.env_patience
+        with Lockstep(env, seeds, labels=labels, patience=patience) as worlds:
             if sound and recorder.position.phase == self.index:
                 self._restore(worlds, sound)
             else:
                 recorder.position.phase, recorder.position.step = self.index, 0
                 worlds.begin()
-                if self.index == 0:  # Otherwise the last offline evaluation says it.
+                if not recorder.judged():
                     recorder.evaluate(states)
             return self._run(worlds, states)
 
@@ -108,10 +110,15 @@ class OnlineLoop:
             return states, {}
         fetched = jax.device_get(history)
         arrays = {name: np.concatenate([m[name] for m in fetched]) for name in fetched[0]}
+        learnt = first + length - len(history)
         # What was lived through cannot be lived again: the last good state is the chunk's first.
-        phase = self.online.phase.name
         states, news = guard.check(
-            before, states, arrays, phase, first * updates, lambda steps: before
+            before,
+            states,
+            arrays,
+            self.online.phase.name,
+            lambda number: max(learnt + number // updates, 0),
+            lambda steps: before,
         )
         for entry in news:
             console.print(f"[yellow]{entry.sentence()}")

@@ -102,6 +102,15 @@ class Recorder:
         values["steps_per_second"] = np.full(len(guard.members), rate)
         self.log.write(self._where(), values, guard.alive)
 
+    def judged(self) -> bool:
+        """Whether every member was judged where the run stands now."""
+        found = {
+            record["member"]
+            for record in self.folder.read_lines(self.folder.evaluations)
+            if record["total_step"] == self.total_step
+        }
+        return found >= {member.label for member in self.family.members}
+
     def evaluate(self, states: State) -> None:
         """Judge every member, where there is an environment to be judged in."""
         if self.job.env is None or self.config.eval_episodes == 0:
@@ -151,12 +160,20 @@ class Recorder:
         sound = checkpoint.newest_sound(self.folder.checkpoints)
         self.position = Position.from_json(checkpoint.read_meta(sound)["position"])
         phase = self.phases[self.position.phase].name
-        console.print(f"Going on from {phase} step {self.position.step:,} ({sound.name}).")
+        lost = self._logged() - self.total_step
+        again = f"; at least {lost:,} steps are done again" if lost > 0 else ""
+        console.print(f"Going on from {phase} step {self.position.step:,} ({sound.name}){again}.")
         return checkpoint.load(sound, self.kept(like))["states"], sound
 
     def kept(self, states: State) -> dict[str, Any]:
         """The arrays that every checkpoint holds."""
         return {"states": states, "keys": jax.random.key_data(self.family.train_keys)}
+
+    def _logged(self) -> int:
+        """The last step of which something was written down."""
+        files = (self.folder.metrics, self.folder.evaluations)
+        lines = [line for file in files for line in self.folder.read_lines(file)]
+        return max((line["total_step"] for line in lines), default=0)
 
     def _where(self) -> dict[str, Any]:
         return {

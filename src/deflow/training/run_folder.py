@@ -17,7 +17,7 @@ from deflow.core.errors import DeFlowError
 from deflow.core.files import write_json, written_whole
 from deflow.core.types import Spec
 from deflow.training import checkpoint
-from deflow.training.config import TrainConfig
+from deflow.training.config import LOCAL, TrainConfig
 
 PACKAGES = (
     "deflow-rl",
@@ -50,26 +50,29 @@ class RunFolder:
         spec: Spec,
         conversion: dict[str, Any],
         begun: RunFolder | None = None,
+        option: str = "--run-dir",
     ) -> RunFolder:
         """A new folder, of a run from its beginning or from where another (`begun`) came to.
 
-        One that holds a run already is refused, and nothing is written.
+        One that holds a run already is refused, and nothing is written; `option` is what the user
+        chooses another by.
         """
         folder = cls(path)
         if folder.exists():
-            folder.refuse_other(config, "choose another --run-dir")
+            folder.refuse_other(config, f"choose another {option}")
             raise DeFlowError(
                 f"{path} holds this very run already: go on with `deflow resume {path}`, or choose "
-                "another --run-dir."
+                f"another {option}."
             )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
-            raise DeFlowError(f"{path} exists and is not a run folder: choose another --run-dir.")
+            raise DeFlowError(f"{path} exists and is not a run folder: choose another {option}.")
         # Made beside its place and moved there: a kill leaves a whole folder or none.
         draft = cls(path.with_name(f".{path.name}.partial"))
         try:
             shutil.rmtree(draft.path, ignore_errors=True)
             draft.checkpoints.mkdir(parents=True)
-            draft.write_json("provenance.json", provenance(dataset))
+            origin = {"begun_from": begun.origin()} if begun else {}
+            draft.write_json("provenance.json", {**provenance(dataset), **origin})
             draft.write_json("spec.json", asdict(spec))
             draft.write_json("conversion.json", conversion)
             draft.write_json("config.json", config.to_json())
@@ -79,9 +82,19 @@ class RunFolder:
         except OSError as error:
             raise DeFlowError(
                 f"The run folder {path} cannot be written ({error.strerror}): choose another "
-                "--run-dir."
+                f"{option}."
             ) from error
         return folder
+
+    def origin(self) -> dict[str, Any]:
+        """What a run that goes on from this one says of it."""
+        sound = checkpoint.newest_sound(self.checkpoints)
+        return {
+            "run": self.path.name,
+            "checkpoint": sound.name,
+            "manifest_sha256": checkpoint.fingerprint(sound),
+            "config": {k: v for k, v in self.config().to_json().items() if k not in LOCAL},
+        }
 
     def _go_on_from(self, begun: RunFolder) -> None:
         """Take over another run's newest sound checkpoint and what it logged up to there."""

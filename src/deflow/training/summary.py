@@ -50,8 +50,11 @@ def summarize(folder: RunFolder) -> list[dict[str, Any]]:
 def hand_over(records: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
     """A member's evaluation with which learning online began, the offline phase's last; None where
     it has not begun."""
-    first = next((i for i, record in enumerate(records) if record["phase"] == ONLINE), None)
-    return None if first is None else records[max(first - 1, 0)]
+    online = [record for record in records if record["phase"] == ONLINE]
+    if not online:
+        return None
+    begun = online[0]["total_step"] - online[0]["step"]
+    return next((record for record in records if record["total_step"] == begun), None)
 
 
 def _scores(records: Sequence[dict[str, Any]]) -> dict[str, float | None]:

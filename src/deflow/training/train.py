@@ -11,6 +11,9 @@ from deflow.core.progress import console
 from deflow.data.columns import require_column
 from deflow.training.config import TrainConfig
 from deflow.training.donor import check_donor
+from deflow.training.experience import require_room
+from deflow.training.family import members_of
+from deflow.training.policy import transforms_of
 from deflow.training.run_folder import RunFolder
 from deflow.training.source import Data
 from deflow.training.task import Job, prepare
@@ -29,6 +32,7 @@ def train(config: TrainConfig, dataset: Data = None) -> RunFolder:
     if job.dataset:
         for name in wanted_columns(config.agent.phases(job.spec, config.schedule)):
             require_column(job.dataset, name)
+    check_room(config, job)
     if config.flow_from:
         check_donor(config, job)
     path = config.run_dir or _default_run_dir(config)
@@ -37,11 +41,21 @@ def train(config: TrainConfig, dataset: Data = None) -> RunFolder:
     return folder
 
 
+def check_room(config: TrainConfig, job: Job) -> None:
+    """Raise `DeFlowError` where what a run will meet online finds no place; else say how much."""
+    online = config.online(job.spec)
+    if online:
+        members = len(members_of(config.seeds, config.over))
+        size = require_room(job.spec, members, config.online_steps, online.phase.fields)
+        console.print(f"What is met online will take up to {size / 1e9:.2f} GB.")
+
+
 def resume(
     path: Path,
     dataset: Data = None,
     data_dir: Path | None = None,
     workers: int | None = None,
+    env_patience: float | None = None,
 ) -> RunFolder:
     """Go on with a run from its newest sound checkpoint, as if it had never stopped."""
     folder = RunFolder.open(path)
@@ -50,6 +64,7 @@ def resume(
         config,
         data_dir=data_dir or config.data_dir,
         workers=config.workers if workers is None else workers,
+        env_patience=env_patience or config.env_patience,
     )
     job = prepare_again(folder, config, dataset)
     if folder.finished():
@@ -73,6 +88,12 @@ def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Data = None) 
             f"{folder.path} was trained on other data than {job.description['name']} holds now "
             f"({recorded['transitions']} transitions then, {job.description['transitions']} now): "
             "give the original with --data-dir."
+        )
+    if recorded["own"] and job.transforms != transforms_of(folder):
+        raise DeFlowError(
+            f"{folder.path} learnt from data that were scaled or normalised otherwise than "
+            f"{job.description['name']} is now: read them as `deflow resume --data` does, with "
+            "deflow.data.own.load_again."
         )
     return job
 

@@ -34,7 +34,7 @@ class Trainer:
         self.config, self.job, self.folder = config, job, folder
         self.family = Family.build(config.agent, members_of(config.seeds, config.over))
         self.data = DeviceData.from_dataset(job.dataset) if job.dataset else None
-        self.phases = config.agent.phases(job.spec, config.schedule)
+        self.offline = config.agent.phases(job.spec, config.schedule)
         self.online = config.online(job.spec)
         self.recorder = Recorder(config, job, folder, self.family, config.phases(job.spec))
         self.position = self.recorder.position
@@ -56,9 +56,9 @@ class Trainer:
         """The phases that learn from the data alone."""
         fields: dict[str, Array] = {}
         if self.job.dataset:
-            wanted = wanted_columns(self.phases)
+            wanted = wanted_columns(self.offline)
             fields = device_columns(self.job.dataset, self.config.agent, wanted)
-        for index, phase in enumerate(self.phases):
+        for index, phase in enumerate(self.offline):
             if index >= self.position.phase:
                 states = self._run_phase(index, phase, states, fields)
             fields |= self._rows_left_by(index, states)
@@ -70,7 +70,7 @@ class Trainer:
         self, index: int, phase: Phase, states: State, fields: dict[str, Array]
     ) -> State:
         """Chunk after chunk, up to each point where something is logged, judged or kept."""
-        config, recorder, last = self.config, self.recorder, index == len(self.phases) - 1
+        config, recorder, last = self.config, self.recorder, index == len(self.offline) - 1
         if index > self.position.phase:
             self.position.phase, self.position.step = index, 0
         if phase.graft and config.flow_from:
@@ -124,9 +124,14 @@ class Trainer:
 
         after, on_device = run(length)
         metrics = {name: np.asarray(values) for name, values in on_device.items()}
-        step = self.position.step
+        first = self.position.step
         after, news = guard.check(
-            states, after, metrics, phase.name, step, lambda steps: run(steps)[0]
+            states,
+            after,
+            metrics,
+            phase.name,
+            lambda number: max(first + number, 0),
+            lambda steps: run(steps)[0],
         )
         for entry in news:
             console.print(f"[yellow]{entry.sentence()}")
@@ -135,8 +140,8 @@ class Trainer:
 
     def _rows_left_by(self, index: int, states: State) -> dict[str, Array]:
         """Columns for the phases to come; computed again, not stored, when a run is resumed."""
-        phase, data = self.phases[index], self.data
-        to_come = self.phases[max(index + 1, self.position.phase) :]
+        phase, data = self.offline[index], self.data
+        to_come = self.offline[max(index + 1, self._done) :]
         wanted = {name for later in to_come for name in later.fields}
         one_serves_all = phase.graft and (self.config.share_flow or self.config.flow_from)
         family = self.family.first() if one_serves_all else self.family
@@ -150,6 +155,12 @@ class Trainer:
                 columns[field.name] = compute_rows(family, states, data, field, on_block=show)
         self.position.train_seconds += time.perf_counter() - began
         return columns
+
+    @property
+    def _done(self) -> int:
+        """How many offline phases are behind us."""
+        index, step = self.position.phase, self.position.step
+        return index + (index < len(self.offline) and step == self.offline[index].steps)
 
     def _row_bar(self, name: str) -> Callable[[int, int], None]:
         bar = self.recorder.bar.add_task(name, total=None, note="")
