@@ -107,17 +107,21 @@ def df(options: argparse.Namespace) -> Document:
 
 def draw(axes: Axes, points: Sequence[Document], name: str, label: str) -> None:
     """Success over one setting: means, deviations, and the seeds as dots."""
-    x = range(len(points))
+    values = [point["settings"][name] for point in points]
+    learnt = [name == "fixed_alpha" and value == 0 for value in values]
     mean = [100 * point["success"]["mean"] for point in points]
     deviation = [100 * point["success"]["std"] for point in points]
-    bars = axes.errorbar(x, mean, deviation, marker="o", capsize=3, label=label)
-    for at, point in zip(x, points, strict=True):
+    (line,) = axes.plot([], [])
+    color = line.get_color()
+    for x, m, d, apart in zip(range(len(points)), mean, deviation, learnt, strict=True):
+        axes.errorbar(x, m, d, marker="D" if apart else "o", capsize=3, color=color)
+    kept = [x for x, apart in enumerate(learnt) if not apart]  # A learnt one is on no scale.
+    axes.plot(kept, [mean[x] for x in kept], color=color, label=label)
+    for at, point in enumerate(points):
         seeds = [100 * member["success"] for member in point["members"]]
-        color = bars.lines[0].get_color()
         axes.plot([at] * len(seeds), seeds, ".", color=color, alpha=0.4)
-    values = [point["settings"][name] for point in points]
-    ticks = ["learnt" if name == "fixed_alpha" and v == 0 else f"{v:g}" for v in values]
-    axes.set_xticks(list(x), ticks)
+    ticks = ["learnt" if apart else f"{v:g}" for v, apart in zip(values, learnt, strict=True)]
+    axes.set_xticks(range(len(points)), ticks)
 
 
 def picture(study: str, document: Document, path: Path) -> None:

@@ -386,7 +386,7 @@ def test_a_run_that_is_no_expert_is_refused(
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        ((MEDIUM,), "needs --policy"),
+        ((MEDIUM,), "is walked by a trained expert"),
         (("pointmaze-medium-navigate-v0", "--policy", "x.npz"), "takes no --policy"),
         ((MEDIUM, "--policy", "nowhere.npz"), "no file nowhere.npz"),
         ((MEDIUM, "--policy", "."), "not a run folder"),
