@@ -58,6 +58,7 @@ class CalQL(SAC):
 
     name: ClassVar[str] = "calql"
     needs_data: ClassVar[bool] = True
+    schedules: ClassVar[tuple[str, ...]] = ("joint",)
     temperature_form: ClassVar[MultiplierForm] = "log"
 
     learning_rate: float = setting(3e-4, above=0)

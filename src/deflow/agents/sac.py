@@ -51,6 +51,7 @@ class SAC(Critical):
 
     name: ClassVar[str] = "sac"
     needs_data: ClassVar[bool] = False
+    schedules: ClassVar[tuple[str, ...]] = ("online",)
     temperature_form: ClassVar[MultiplierForm] = "linear"
     """Of the temperature's loss."""
 

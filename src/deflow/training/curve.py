@@ -60,9 +60,11 @@ def mark_hand_over(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
 
 def step_axis(records: Sequence[dict[str, Any]]) -> tuple[str, str]:
     """What curves of these evaluations run over, and what to call it."""
-    if any(record["phase"] == ONLINE for record in records):
-        return "total_step", "gradient steps, then steps in the environment"
-    return "step", "gradient steps"
+    begun = hand_overs(records)
+    if not begun:
+        return "step", "gradient steps"
+    first = "" if begun == {0} else "gradient steps, then "
+    return "total_step", f"{first}steps in the environment"
 
 
 def draw_curve(folder: RunFolder) -> None:
