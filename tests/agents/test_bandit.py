@@ -119,6 +119,7 @@ def test_distillation_and_backpropagation_raise_q_and_alpha_ties_them_to_the_dat
     assert (np.abs(tight.std(1) - 0.95 / np.sqrt(3)) < 0.15).all()
 
 
+@pytest.mark.slow
 def test_a_flow_critic_recovers_the_mean_of_random_returns():
     """Returns are uniform, 0.3 about 0.7 on the right and about 0.3 on the left."""
 

@@ -44,7 +44,9 @@ def on_device(data: Dataset) -> DeviceData:
     return DeviceData.from_dataset(data)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize(
+    "schedule", [SCHEDULES[0], pytest.param(SCHEDULES[1], marks=pytest.mark.slow)]
+)
 def test_a_family_of_four_has_the_losses_of_the_four_alone(on_device: DeviceData, schedule: str):
     """Every loss of the first 200 steps, to 1e-4 relative (floor 1e-6)."""
     agent = DeFlow(**toy.SMALL)

@@ -230,6 +230,7 @@ def test_returns_that_a_cut_has_hidden_are_not_held_against_q(tmp_path: Path):
     assert "No return is known" in member.reasons["calibration"]
 
 
+@pytest.mark.slow
 def test_a_flow_policy_has_every_part(joint: RunFolder, data: Dataset):
     found = off_policy(joint, dataset=data, steps=2, settings=SMALL, rows=50)
     prior = off_policy(joint, dataset=data, steps=2, settings=SMALL, rows=50, policy="prior")

@@ -120,6 +120,7 @@ def test_a_run_that_was_stopped_online_ends_as_if_it_had_not_been(
         np.testing.assert_array_equal(mine[column], theirs[column])
 
 
+@pytest.mark.slow
 def test_an_environment_that_does_not_repeat_itself_begins_anew_and_keeps_what_was_met(
     training: Training, data: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
