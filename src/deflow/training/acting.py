@@ -1,8 +1,13 @@
-"""The compiled programs of learning online: one action of every member, and its updates."""
+"""The compiled programs of learning online: one action of every member, and its updates.
+
+They are called at every step, so by plain `jax.jit`: Equinox's own takes longer to sort out its
+arguments.
+"""
 
 from __future__ import annotations
 
-import equinox as eqx
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
@@ -14,7 +19,7 @@ from deflow.training.family import Family, each_member
 from deflow.training.replay import Reach, Replay, sample
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnames=("random_steps", "spec"))
 def explore(
     family: Family,
     states: State,
@@ -41,7 +46,7 @@ def explore(
     return actions
 
 
-@eqx.filter_jit
+@partial(jax.jit, static_argnames=("online", "phase_index", "updates"))
 def learn(
     family: Family,
     states: State,

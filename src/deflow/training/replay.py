@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -74,7 +76,7 @@ class Met(eqx.Module):
     next_observations: Float[Array, "members obs"]
 
 
-@eqx.filter_jit(donate="all-except-first")
+@partial(jax.jit, donate_argnames="replay")
 def insert(met: Met, replay: Replay) -> Replay:
     """The replay with one more transition a member; its memory is used again, nothing is copied."""
 
