@@ -22,11 +22,11 @@ from deflow.agents.decision_flow import DFDir, DFDiv
 from deflow.agents.deflow import DeFlow
 from deflow.core.agent import Agent
 from deflow.data.generate import generate
+from deflow.experiments.lineup import record, train_all
 from deflow.experiments.report import mean_over
 from deflow.experiments.sweep import sweep
 from deflow.training.config import TrainConfig
 from deflow.training.judge import judge
-from deflow.training.run_folder import RunFolder
 from schedules import TASK
 
 Document = dict[str, Any]
@@ -41,8 +41,8 @@ STEPS = (5, 10)
 """T of Decision Flow."""
 
 
-def run(agent: Agent, out: Path, options: argparse.Namespace, **choice: Any) -> Document:
-    """One family, trained or found, and what it comes to."""
+def config(agent: Agent, out: Path, options: argparse.Namespace, **choice: Any) -> TrainConfig:
+    """One family."""
     shared: dict[str, Any] = {
         "task": TASK,
         "agent": agent,
@@ -53,7 +53,12 @@ def run(agent: Agent, out: Path, options: argparse.Namespace, **choice: Any) -> 
         "run_dir": out / agent.name,
         "data_dir": options.data_dir,
     }
-    return sweep(TrainConfig(**{**shared, **choice}), out)
+    return TrainConfig(**{**shared, **choice})
+
+
+def run(agent: Agent, out: Path, options: argparse.Namespace, **choice: Any) -> Document:
+    """One family, trained or found, and what it comes to."""
+    return sweep(config(agent, out, options, **choice), out)
 
 
 def delta(options: argparse.Namespace) -> Document:
@@ -74,19 +79,21 @@ def best_of(options: argparse.Namespace) -> Document:
     """The studies' runs at their own delta, evaluated with more and more candidates."""
     agent = DeFlow(**SIZES, prior_steps=25_000, delta=0.003)
     out = options.runs / "best_of"
-    document = run(agent, out, options, over={}, steps=6000, schedule="flow-first")
-    folder, kept = RunFolder.open(out / agent.name), out / "evaluations.json"
+    begun = config(agent, out, options, steps=6000, schedule="flow-first")
+    (folder,) = train_all({agent.name: begun}, None)
+    document, kept = record(agent.name, folder), out / "evaluations.json"
     points = json.loads(kept.read_text()) if kept.exists() else []
     for policy in ("policy", "prior"):
         for count in BEST_OF:
             settings = {"policy": policy, "best_of": count}
             if not any(point["settings"] == settings for point in points):
-                members = judge(folder, episodes=100, policy=policy, best_of=count).json()
+                members = judge(folder, episodes=50, policy=policy, best_of=count).json()
                 found = members["members"]
                 points.append(
                     {"settings": settings, "success": mean_over(found, "success"), "members": found}
                 )
                 kept.write_text(json.dumps(points))
+    del document["members"]
     return {**document, "points": points}
 
 
