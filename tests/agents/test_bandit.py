@@ -78,6 +78,7 @@ def test_iql_leans_its_mean_to_the_better_mode_and_knows_both_values():
     np.testing.assert_allclose(state_values, 0.9, atol=0.05)
 
 
+@pytest.mark.slow
 def test_rebrac_climbs_until_the_penalty_holds_it():
     """On r = a the optimum of -Q/|Q| + alpha |a - data|^2 is known: the data's mean, 0, plus
     1 / (2 alpha |Q|), and |Q| = a there, so that a^2 = 1 / (2 alpha). The data are everywhere."""

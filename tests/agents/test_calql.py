@@ -172,6 +172,7 @@ def test_a_setting_out_of_range_is_named(setting: str, value: Any):
 FEW: dict[str, Any] = {**SIZES, "samples": 2, "policy_learning_rate": 1e-3}
 
 
+@pytest.mark.slow
 def test_the_push_down_tells_a_better_mode_from_what_was_never_tried():
     """The right mode is worth 1, the left 0; between and beyond them nothing is known."""
     data = bandit(lambda actions: (actions[..., 0] > 0).astype(np.float32))

@@ -34,7 +34,13 @@ def test_those_that_learn_online_are_these():
     assert {name for name in found if small(name).online(SPEC, 5).balanced} == {"rlpd", "calql"}
 
 
-@pytest.mark.parametrize("name", sorted(GOING_ON | {"calql"}))
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.slow) if name == "deflow-floq" else name
+        for name in sorted(GOING_ON | {"calql"})
+    ],
+)
 def test_the_update_is_the_same_and_has_its_own_clock(name: str):
     own, batch = small(name), observed(SPEC, 8)
     batch.fields["next_actions"] = batch.actions

@@ -55,10 +55,7 @@ def test_there_are_seven():
 
 @pytest.mark.parametrize(
     "name",
-    [
-        name if name in ("bc", "deflow") else pytest.param(name, marks=pytest.mark.slow)
-        for name in SEEING
-    ],
+    [name if name == "bc" else pytest.param(name, marks=pytest.mark.slow) for name in SEEING],
 )
 def test_an_agent_learns_from_frames_and_goes_on_as_if_it_had_not_stopped(name: str, data: Dataset):
     agent = agent_of(name)
@@ -99,6 +96,7 @@ def test_an_agent_learns_from_frames_and_goes_on_as_if_it_had_not_stopped(name: 
     assert np.abs(actions).max() <= 1
 
 
+@pytest.mark.slow
 def test_the_targets_encoder_follows_the_critics_as_the_rest_does(data: Dataset):
     agent = agent_of("fql")
     device = DeviceData.from_dataset(data)
@@ -118,6 +116,7 @@ def test_the_targets_encoder_follows_the_critics_as_the_rest_does(data: Dataset)
     assert np.abs(target[2] - target[1]).max() > 1e-7
 
 
+@pytest.mark.slow
 def test_a_family_is_its_members(data: Dataset):
     device, agent = DeviceData.from_dataset(data), agent_of("bc")
     (phase,) = agent.phases(SPEC, "joint")
@@ -204,6 +203,7 @@ def test_an_update_shifts_both_frames_alike_by_its_noise():
 # Whole runs -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_from_frames_is_judged_and_kept(data: Dataset, tmp_path: Any):
     folder = train(
         "seen",

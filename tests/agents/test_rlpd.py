@@ -105,6 +105,7 @@ def test_a_subset_is_no_larger_than_the_whole():
 # Known answers ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_on_a_bandit_it_goes_where_the_reward_is():
     found = learn(RLPD(**SIZES), bandit(lambda a: a[..., 0], everywhere=True), 1200)
     modes = found.actions(count=4)

@@ -113,6 +113,7 @@ def slope(actions: np.ndarray) -> np.ndarray:
     return actions[..., 0]
 
 
+@pytest.mark.slow
 def test_on_a_bandit_it_goes_where_the_reward_is_and_keeps_its_entropy():
     """With r = a the mode lies on the right; in the other dimension there is nothing to gain. The
     temperature holds the entropy of both at its target, which is -1 in two dimensions."""

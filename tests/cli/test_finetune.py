@@ -37,6 +37,7 @@ def test_finetune_leaves_a_run_beside_the_old_one_and_report_draws_both(
         assert picture.size[0] > 500
 
 
+@pytest.mark.slow
 def test_what_happened_before_and_after_stands_in_the_table(
     finished: Path, file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -47,12 +48,14 @@ def test_what_happened_before_and_after_stands_in_the_table(
     assert "Online: the evaluation before → the last one" in " ".join(table.split())
 
 
+@pytest.mark.slow
 def test_a_run_may_go_online_in_one_go(training: Callable[..., int], tmp_path: Path):
     assert training(tmp_path / "it", "--online-steps", 5) == 0
     records = RunFolder(tmp_path / "it").read_lines(tmp_path / "it" / "evaluations.jsonl")
     assert [r["phase"] for r in records] == ["joint", "joint", "online"]
 
 
+@pytest.mark.slow
 def test_sac_needs_no_data(tmp_path: Path):
     where = ("--run-dir", tmp_path / "it", "--eval-episodes", 1)
     sizes = ("--agent.hidden", 8, "--agent.batch-size", 4, "--agent.random-steps", 2)

@@ -13,6 +13,7 @@ from deflow.cli import main
 Printed = Callable[..., Any]
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_by_its_own_file(
     finished: Path, file: Path, printed: Printed, capsys: pytest.CaptureFixture[str]
 ):

@@ -114,6 +114,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_files(tmp_path: Path) -> None:
     killed, script = tmp_path / "killed", tmp_path / "run.py"
     script.write_text(_KILLED)

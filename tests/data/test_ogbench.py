@@ -146,8 +146,11 @@ def test_a_set_that_is_not_there_names_the_command(tmp_path: Path) -> None:
     with pytest.raises(DeFlowError, match="deflow data generate scene-play-v0 --episodes 300"):
         load_task(TASK, tmp_path, download=False)
     ant = parse_task("antmaze-large-navigate-singletask-task1-v0")
-    with pytest.raises(DeFlowError, match="by hand"):
+    with pytest.raises(DeFlowError, match=r"--policy RUN .an ant's expert, see docs/ant.md"):
         load_task(ant, tmp_path, download=False)
+    humanoid = parse_task("humanoidmaze-large-navigate-singletask-task1-v0")
+    with pytest.raises(DeFlowError, match="by hand"):
+        load_task(humanoid, tmp_path, download=False)
 
 
 def test_the_folder_is_found(

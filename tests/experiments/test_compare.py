@@ -16,6 +16,7 @@ from deflow.cli import main
 from deflow.core.errors import DeFlowError
 from deflow.experiments import lineup
 from deflow.experiments.lineup import mark_best
+from deflow.training.recorder import Recorder
 from deflow.training.run_folder import RunFolder
 from deflow.training.trainer import Trainer
 
@@ -139,7 +140,7 @@ def test_a_comparison_that_was_stopped_goes_on(
 
     with monkeypatch.context() as patch:
         patch.setattr(lineup, "train", until("bc"))
-        patch.setattr(Trainer, "_evaluate", stop)
+        patch.setattr(Recorder, "evaluate", stop)
         with pytest.raises(KeyboardInterrupt):
             comparing(out)
     assert trained == ["bc", "fql"]

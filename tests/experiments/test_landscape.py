@@ -95,6 +95,7 @@ def test_deflows_arrow_is_its_residual_and_contours_are_its_critic(deflow: RunFo
     assert view.json()["distance"] > 0
 
 
+@pytest.mark.slow
 def test_fqls_arrow_joins_two_actions_of_one_noise(fql: RunFolder):
     (view,) = look([fql], 0, dataset=toy.dataset(), samples=6)
     _, family, states, spec, _ = load_family(fql)

@@ -205,6 +205,7 @@ def _stop(*_: Any) -> None:
     raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_an_evaluation_between_the_bad_step_and_its_loss_does_not_end_the_run(training: Training):
     """The parameters are absurd after the first update, and the loss that shows it comes next."""
     folder = training(

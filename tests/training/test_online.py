@@ -94,7 +94,7 @@ STOPS = [
     (loops.OnlineLoop, "_step", 13),
     pytest.param(loops.OnlineLoop, "_chunk", 3, marks=SLOW),
     pytest.param(Recorder, "evaluate", 3, marks=SLOW),
-    (checkpoint, "save", 6),
+    pytest.param(checkpoint, "save", 6, marks=SLOW),
 ]
 
 
@@ -153,7 +153,10 @@ def test_a_killed_finetuning_is_resumed_from_its_own_folder(
     assert_same(resume(tmp_path / "it", data), online)
 
 
-@pytest.mark.parametrize("prior", [pytest.param("learns", marks=SLOW), "frozen", "coasting"])
+@pytest.mark.parametrize(
+    "prior",
+    ["frozen", pytest.param("learns", marks=SLOW), pytest.param("coasting", marks=SLOW)],
+)
 def test_a_frozen_prior_stays_to_the_bit_and_one_that_coasts_moves_without_a_loss(
     prior: str, offline: RunFolder, data: Dataset, tmp_path: Path
 ):
@@ -351,6 +354,7 @@ def test_a_world_that_was_never_judged_in_is_judged_in_before_it_is_learnt_in(
     assert "run_dir" not in origin["config"]
 
 
+@pytest.mark.slow
 def test_a_run_killed_before_its_first_checkpoint_begins_again_and_says_all_once(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
@@ -370,6 +374,7 @@ def test_a_run_killed_before_its_first_checkpoint_begins_again_and_says_all_once
     assert "at least 10 steps are done again" in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_data_read_in_other_units_are_refused(tmp_path: Path):
     from deflow.data.own import load_own
 

@@ -106,6 +106,7 @@ def test_an_evaluation_steps_the_environment_in_its_own_units(trained: Callable[
     assert found.length > 0
 
 
+@pytest.mark.slow
 def test_a_run_on_a_file_goes_on_as_it_was_read(
     trained: Callable[..., RunFolder], log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -95,6 +95,7 @@ def test_a_resumed_run_equals_the_uninterrupted_one(
     )
 
 
+@pytest.mark.slow
 def test_a_second_stop_is_no_worse_than_the_first(
     training: Training,
     data: Dataset,

@@ -7,18 +7,28 @@ the temperature is the multiplier of a constraint on the entropy.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from deflow.behavior.squashed import Squashed
 from deflow.core.types import Metrics
 from deflow.extraction.refinement import MultiplierForm
 
 
+class Stochastic(Protocol):
+    """A policy that can be sampled, and knows how likely a sample was."""
+
+    def sample(
+        self, observations: Float[Array, "*some obs"], noise: Float[Array, "*batch act"]
+    ) -> tuple[Float[Array, "*batch act"], Float[Array, "*batch"]]:
+        """Actions and their log-densities."""
+        ...
+
+
 def entropy_loss(
-    policy: Squashed,
+    policy: Stochastic,
     value: Callable[[Array, Array], Array],
     observations: Float[Array, "batch obs"],
     noise: Float[Array, "batch act"],

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from deflow.agents.sac import SAC
+from deflow.agents.registry import name_of
 from deflow.core.errors import DeFlowError
 from deflow.data.oracles_ant import WIDTHS, AntExpert
 from deflow.envs.make import WALKING_ANT
@@ -25,7 +25,7 @@ def ant_expert(path: Path) -> AntExpert:
         return AntExpert.read(path)
     folder = RunFolder.open(path)
     config, env = folder.config(), folder.read_json("conversion.json")["env"] or {}
-    if not isinstance(config.agent, SAC) or env.get("env_id") != WALKING_ANT:
+    if name_of(config.agent) != "sac" or env.get("env_id") != WALKING_ANT:
         raise DeFlowError(
             f"{path} is a run of {config.agent.name} on {config.task}, and ant mazes are walked by "
             f"a run of sac on {WALKING_ANT}: give one."
