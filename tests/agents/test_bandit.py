@@ -67,6 +67,7 @@ def test_weights_shift_mass_to_the_better_mode():
     assert (at_a_mode(sharp) > 0.6).all()
 
 
+@pytest.mark.slow
 def test_iql_leans_its_mean_to_the_better_mode_and_knows_both_values():
     found = train(IQL(**SIZES, alpha=10.0, expectile=0.9), bandit(to_the_right), 1500)
     assert (found.actions(count=4)[..., 0] > 0.3).all()
@@ -107,7 +108,7 @@ def test_refinement_improves_each_mode_only_if_it_sees_the_action(sees: Any):
         assert (np.min(gains, axis=1) < 0.02).all()
 
 
-@pytest.mark.parametrize("system", [FQL, FBRAC])
+@pytest.mark.parametrize("system", [FQL, pytest.param(FBRAC, marks=pytest.mark.slow)])
 def test_distillation_and_backpropagation_raise_q_and_alpha_ties_them_to_the_data(system: Any):
     data = bandit(slope, everywhere=True)
     found = train(system(**SIZES, integration_steps=5), data, 1500, alpha=(0.1, 300.0)).actions()[

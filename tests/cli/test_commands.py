@@ -104,6 +104,7 @@ def test_evaluate_prints_a_table(finished: Path, capsys: pytest.CaptureFixture[s
     assert "success" in out
 
 
+@pytest.mark.slow
 def test_report_puts_runs_side_by_side(
     finished: Path, training: Training, tmp_path: Path, printed: Printed
 ):

@@ -57,7 +57,10 @@ def test_ogbench_reads_the_set_with_the_official_keys_and_types(
         assert raw["terminals"].dtype == np.bool_
 
 
-@pytest.mark.parametrize("dataset", ["scene-noisy-v0", "pointmaze-medium-navigate-v0"])
+@pytest.mark.parametrize(
+    "dataset",
+    [pytest.param("scene-noisy-v0", marks=pytest.mark.slow), "pointmaze-medium-navigate-v0"],
+)
 def test_the_files_are_the_same_for_one_worker_and_two(dataset: str, tmp_path: Path) -> None:
     one, two = (
         generate(dataset, episodes=3, workers=n, data_dir=tmp_path / str(n), steps=STEPS)

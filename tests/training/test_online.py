@@ -337,6 +337,7 @@ def test_an_older_configuration_is_read_as_a_run_that_stayed_offline(offline: Ru
 # What a run says of itself --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_world_that_was_never_judged_in_is_judged_in_before_it_is_learnt_in(
     training: Training, data: Dataset, tmp_path: Path
 ):
