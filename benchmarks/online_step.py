@@ -101,7 +101,7 @@ def main() -> None:
                 rows.append({"system": name, "size": size, **measured(sized, seeds, options)})
                 print(rows[-1], flush=True)
     about = provenance({"name": "cube-single-play-v0", "episodes": 300})
-    about["command"] = "python benchmarks/online_step.py"
+    about["command"] = f"python benchmarks/online_step.py --sizes {' '.join(options.sizes)}"
     document = {"warm_steps": WARM, "timed_steps": TIMED, "rows": rows, "provenance": about}
     options.out.write_text(json.dumps(document, indent=1) + "\n")
 
