@@ -108,7 +108,7 @@ def main() -> None:
     learnt = policy(options, data_dir)
     score = overview(learnt)
     document = {
-        "command": "python benchmarks/ant.py",
+        "command": "python benchmarks/ant.py" + " --as-it-is" * options.as_it_is,
         "expert": {
             "steps": judgement["position"]["step"],
             "return": {

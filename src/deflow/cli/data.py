@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tyro.conf import Positional
 
 if TYPE_CHECKING:
-    pass
+    from deflow.data.oracles_ant import AntExpert
 
 
 @dataclass
@@ -77,7 +77,6 @@ class Generate:
         from deflow.data.generate import generate
         from deflow.data.recipes import recipe_for
         from deflow.envs.d4rl import make_d4rl
-        from deflow.training.ant_expert import ant_expert
 
         sources = {**dict.fromkeys(EXPERTS, "policy"), HUMAN: "demonstrations"}
         wanted, folder = sources.get(self.dataset), data_folder(self.data_dir)
@@ -102,8 +101,16 @@ class Generate:
             seed=self.seed,
             data_dir=folder,
             overwrite=self.overwrite,
-            expert=ant_expert(self.policy) if self.policy else None,
+            expert=self._expert(),
         )
+
+    def _expert(self) -> AntExpert | None:
+        """Who walks, where --policy says; only then is JAX needed."""
+        if self.policy is None:
+            return None
+        from deflow.training.ant_expert import ant_expert
+
+        return ant_expert(self.policy)
 
 
 @dataclass

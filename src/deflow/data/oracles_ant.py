@@ -6,9 +6,8 @@ goal; its mean action, with Gaussian noise of 0.2 and clipped to the box, is pla
 goal that was reached is drawn anew from the vertices of the maze, and an episode ends with its time
 alone.
 
-The expert comes as arrays, exported from its run, and numpy evaluates them. So this room knows no
-agent, a worker starts without JAX, and an action of 2x256 costs some 40 microseconds, where the
-run's own policy takes a millisecond to answer for one observation.
+The expert comes as arrays, exported from its run, and numpy evaluates them: this room knows no
+agent, and a worker starts without JAX.
 """
 
 from __future__ import annotations

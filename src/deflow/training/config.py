@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from deflow.agents.registry import from_settings, name_of, settings_of
-from deflow.core.agent import Agent, Online, Phase
+from deflow.core.agent import ONLINE, Agent, Online, Phase
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
@@ -119,7 +119,9 @@ class TrainConfig:
         """The online phase, its steps those of the environment; None where there is none."""
         updates = self.online_steps * self.updates_per_step
         found = self.agent.online(spec, updates) if updates else None
-        return found and replace(found, phase=replace(found.phase, steps=self.online_steps))
+        return found and replace(
+            found, phase=replace(found.phase, name=ONLINE, steps=self.online_steps)
+        )
 
     def _check_columns(self) -> None:
         """Columns of the data are made once for all members."""
