@@ -13,10 +13,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from deflow.core.agent import Agent, Online, State
-from deflow.core.types import Clock, Metrics, Spec
+from deflow.core.types import Batch, Metrics, Spec
 from deflow.training.device_data import DeviceData
-from deflow.training.family import Family, each_member
-from deflow.training.replay import Reach, Replay, sample
+from deflow.training.family import Family, each_member, one_update
+from deflow.training.replay import Reach, sample
 
 
 @partial(jax.jit, static_argnames=("random_steps", "spec"))
@@ -36,9 +36,11 @@ def explore(
         noise_key, random_key = jax.random.split(jax.random.fold_in(key, step))
         noise = jax.tree.map(lambda leaf: leaf[None], agent.draw_act(noise_key, spec))
         action = agent.act(state, observation[None], noise, "explore")[0]
-        anything = jax.random.uniform(random_key, action.shape, minval=-1, maxval=1)
+        if random_steps:
+            anything = jax.random.uniform(random_key, action.shape, minval=-1, maxval=1)
+            action = jnp.where(step < random_steps, anything, action)
         # A member that has just diverged stands still until the guard names it.
-        return jnp.nan_to_num(jnp.where(step < random_steps, anything, action))
+        return jnp.nan_to_num(action)
 
     actions: Array = each_member(
         act, family.agents, states, family.act_keys, jnp.asarray(observations)
@@ -52,7 +54,7 @@ def learn(
     states: State,
     data: DeviceData | None,
     columns: dict[str, Array],
-    replay: Replay,
+    replay: Batch,
     reach: Reach,
     start: Array,
     online: Online,
@@ -63,16 +65,13 @@ def learn(
     data and replay. Metrics come back as [updates, members]."""
 
     def member(
-        agent: Agent, state: State, key: PRNGKeyArray, replay: Replay, reach: Reach
+        agent: Agent, state: State, key: PRNGKeyArray, replay: Batch, reach: Reach
     ) -> tuple[State, Metrics]:
         def update(state: State, step: Array) -> tuple[State, Metrics]:
-            own = jax.random.fold_in(jax.random.fold_in(key, phase_index), step)
-            batch_key, noise_key = jax.random.split(own)
-            phase, clock = online.phase, Clock(step, phase_index)
-            batch = sample(
-                batch_key, phase.batch_size, data, columns, replay, reach, online.balanced
+            draw = lambda key, size: sample(  # noqa: E731
+                key, size, data, columns, replay, reach, online.balanced
             )
-            return phase.update(agent, state, batch, phase.draw(agent, noise_key), clock)
+            return one_update(agent, state, key, draw, step, online.phase, phase_index)
 
         if updates > 1:
             return jax.lax.scan(update, state, start + jnp.arange(updates))

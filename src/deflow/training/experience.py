@@ -12,15 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow.core.errors import DeFlowError
-from deflow.core.types import Spec
+from deflow.core.types import Batch, Spec
 from deflow.data.columns import returns_of
 from deflow.data.dataset import Dataset
 from deflow.envs.lockstep import Steps
 from deflow.training.device_data import free_memory
-from deflow.training.replay import Met, Reach, Replay, insert
-
-KNOWN = ("next_actions", "returns")
-"""Columns that can be kept up online."""
+from deflow.training.replay import FIELDS, Reach, empty, insert
 
 PUBLISHED_ROOM = 2_000_000
 """Transitions of data and replay together beyond which the official code overwrites the oldest."""
@@ -57,7 +54,7 @@ class Experience:
         self.window = max(PUBLISHED_ROOM, self.logged + 1) if overwrite else None
         self.room = min(steps, self.window) if self.window else steps
         require_room(spec, members, self.room, fields)
-        self.replay = Replay.empty(spec, members, self.room, fields)
+        self.replay = empty(spec, members, self.room, fields)
         self.met, self.begun, self.first = (np.zeros(members, np.int64) for _ in range(3))
         self._waits = "returns" in fields
         if self._waits:
@@ -76,21 +73,12 @@ class Experience:
         slots = np.where(steps.lost, self.room, self.met % self.room)
         goes_on = ~steps.lost & (self.met > self.begun)
         previous = np.where(goes_on, (self.met - 1) % self.room, self.room)
-        met = Met(
-            jnp.asarray(slots),
-            jnp.asarray(previous),
-            *(
-                jnp.asarray(column, jnp.float32)
-                for column in (
-                    steps.observations,
-                    steps.actions,
-                    steps.rewards,
-                    steps.masks,
-                    steps.next_observations,
-                )
-            ),
+        # All that goes to the device at a step, at once.
+        told = (steps.observations, steps.actions, steps.rewards, steps.masks)
+        slots, previous, *columns = jax.device_put(
+            (slots, previous, *told, steps.next_observations)
         )
-        self.replay = insert(met, self.replay)
+        self.replay = insert(slots, previous, Batch(*columns), self.replay)
         self.met = np.where(steps.lost, self.begun, self.met + 1)
         self.first = np.maximum(self.first, self.met - self.room)
         if steps.ended.any():
@@ -108,7 +96,7 @@ class Experience:
         low = np.where(low >= self.logged, np.maximum(low, first), low)
         if (high <= low).any():
             return None
-        return Reach(*(jnp.asarray(edge, jnp.int32) for edge in (low, first, high)))
+        return Reach(*jax.device_put((low, first, high)))
 
     def unfinished(self, member: int) -> NDArray[np.float32]:
         """The actions [n, act] of a member's unfinished episode, in order."""
@@ -135,24 +123,24 @@ class Experience:
         """Slots in use, of the member that has met most."""
         return int(np.clip(self.met.max(), 1, self.room))  # No array may be empty.
 
-    def arrays(self) -> Replay:
+    def arrays(self) -> Batch:
         """The slots in use."""
-        used: Replay = jax.tree.map(lambda column: column[:, : self.used], self.replay)
+        used: Batch = jax.tree.map(lambda column: column[:, : self.used], self.replay)
         return used
 
     def books(self) -> dict[str, Any]:
         """The counts, ready for JSON."""
         return {name: getattr(self, name).tolist() for name in ("met", "begun", "first")}
 
-    def like(self, books: Mapping[str, Any]) -> Replay:
+    def like(self, books: Mapping[str, Any]) -> Batch:
         """The shapes of what `arrays` gave when `books` were kept."""
         used = min(max(*books["met"], 1), self.room)
-        shapes: Replay = jax.eval_shape(
+        shapes: Batch = jax.eval_shape(
             lambda replay: jax.tree.map(lambda column: column[:, :used], replay), self.replay
         )
         return shapes
 
-    def restore(self, books: Mapping[str, Any], arrays: Replay) -> None:
+    def restore(self, books: Mapping[str, Any], arrays: Batch) -> None:
         """Go on from what a checkpoint holds."""
         for name in ("met", "begun", "first"):
             setattr(self, name, np.array(books[name], np.int64))
@@ -183,13 +171,13 @@ def require_room(spec: Spec, members: int, room: int, fields: tuple[str, ...]) -
     Raises `DeFlowError` where one of the columns cannot be kept up online, or where there is no
     room.
     """
-    unknown = [name for name in fields if name not in KNOWN]
+    unknown = [name for name in fields if name not in FIELDS]
     if unknown:
         raise DeFlowError(
             f"The column {unknown[0]} cannot be kept up online; those that can are "
-            f"{', '.join(KNOWN)}."
+            f"{', '.join(FIELDS)}."
         )
-    replay = jax.eval_shape(lambda: Replay.empty(spec, members, room, fields))
+    replay = jax.eval_shape(lambda: empty(spec, members, room, fields))
     size = sum(column.size * column.dtype.itemsize for column in jax.tree.leaves(replay))
     there = free_memory()
     if size > there:

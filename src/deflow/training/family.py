@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, PRNGKeyArray
 
 from deflow.core.agent import Agent, Phase, RowField, State, stack
-from deflow.core.types import Clock, Metrics, Spec
+from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.training.device_data import DeviceData
 
 PURPOSES = ("init", "train", "rows", "act")
@@ -180,10 +180,24 @@ def _step(
     phase: Phase,
     phase_index: int,
 ) -> tuple[State, Metrics]:
-    """One update of one member."""
+    """One update of one member on a batch of the data."""
+    draw = lambda key, size: data.sample(key, size, fields)  # noqa: E731
+    return one_update(agent, state, key, draw, step, phase, phase_index)
+
+
+def one_update(
+    agent: Agent,
+    state: State,
+    key: PRNGKeyArray,
+    draw_batch: Callable[[PRNGKeyArray, int], Batch],
+    step: Array,
+    phase: Phase,
+    phase_index: int,
+) -> tuple[State, Metrics]:
+    """One update of one member, whose draws follow from its key, the phase and the step alone."""
     key = jax.random.fold_in(jax.random.fold_in(key, phase_index), step)
     batch_key, noise_key = jax.random.split(key)
-    batch = data.sample(batch_key, phase.batch_size, fields)
+    batch = draw_batch(batch_key, phase.batch_size)
     clock = Clock(step, phase_index)
     return phase.update(agent, state, batch, phase.draw(agent, noise_key), clock)
 

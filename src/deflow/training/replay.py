@@ -2,97 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Int, PRNGKeyArray
 
 from deflow.core.types import Batch, Spec
 from deflow.training.device_data import DeviceData
 from deflow.training.family import choose
 
-
-class Replay(eqx.Module):
-    """Transitions in the order in which they were met; the n-th stands in slot n modulo `room`.
-
-    The leading axis of members is there when a family is stored, and gone inside `vmap`.
-    """
-
-    observations: Float[Array, "*members room obs"]
-    actions: Float[Array, "*members room act"]
-    rewards: Float[Array, "*members room"]
-    masks: Float[Array, "*members room"]
-    next_observations: Float[Array, "*members room obs"]
-    fields: dict[str, Array]
-    """Further columns: `next_actions` as the data have them, and Monte-Carlo `returns`."""
-
-    @classmethod
-    def empty(cls, spec: Spec, members: int, room: int, fields: tuple[str, ...]) -> Replay:
-        """Room for `room` transitions of every member."""
-
-        def zeros(*shape: int) -> Array:
-            return jnp.zeros((members, room, *shape), jnp.float32)
-
-        widths: dict[str, tuple[int, ...]]
-        widths = {"next_actions": (spec.action_dim,), "returns": ()}
-        return cls(
-            observations=zeros(spec.observation_dim),
-            actions=zeros(spec.action_dim),
-            rewards=zeros(),
-            masks=zeros(),
-            next_observations=zeros(spec.observation_dim),
-            fields={name: zeros(*widths[name]) for name in fields},
-        )
-
-    @property
-    def room(self) -> int:
-        return self.rewards.shape[-1]
-
-    def take(self, slots: Int[Array, " batch"]) -> Batch:
-        """The transitions in some slots of one member."""
-        own: Replay = jax.tree.map(lambda column: column[slots], self)
-        return Batch(
-            observations=own.observations,
-            actions=own.actions,
-            rewards=own.rewards,
-            masks=own.masks,
-            next_observations=own.next_observations,
-            fields=own.fields,
-        )
+FIELDS: dict[str, Callable[[Spec], tuple[int, ...]]] = {
+    "next_actions": lambda spec: (spec.action_dim,),
+    "returns": lambda spec: (),
+}
+"""Columns that can be kept up online, and their widths: `next_actions` as the data have them, and
+Monte-Carlo `returns`."""
 
 
-class Met(eqx.Module):
-    """One step of every member: the transition, its slot, and that of the one before it in the same
-    episode (out of range where there is none, or where the step was lost)."""
+def empty(spec: Spec, members: int, room: int, fields: tuple[str, ...]) -> Batch:
+    """A replay: transitions [members, room, ...] in the order in which they were met, the n-th in
+    slot n modulo `room`."""
 
-    slot: Int[Array, " members"]
-    previous: Int[Array, " members"]
-    observations: Float[Array, "members obs"]
-    actions: Float[Array, "members act"]
-    rewards: Float[Array, " members"]
-    masks: Float[Array, " members"]
-    next_observations: Float[Array, "members obs"]
+    def zeros(*shape: int) -> Array:
+        return jnp.zeros((members, room, *shape), jnp.float32)
+
+    return Batch(
+        observations=zeros(spec.observation_dim),
+        actions=zeros(spec.action_dim),
+        rewards=zeros(),
+        masks=zeros(),
+        next_observations=zeros(spec.observation_dim),
+        fields={name: zeros(*FIELDS[name](spec)) for name in fields},
+    )
 
 
 @partial(jax.jit, donate_argnames="replay")
-def insert(met: Met, replay: Replay) -> Replay:
-    """The replay with one more transition a member; its memory is used again, nothing is copied."""
+def insert(
+    slot: Int[Array, " members"], previous: Int[Array, " members"], met: Batch, replay: Batch
+) -> Batch:
+    """The replay with one more transition a member, in its slot; the memory is used again, nothing
+    is copied.
 
-    def put(own: Replay, met: Met) -> Replay:
-        written = {
-            name: getattr(own, name).at[met.slot].set(getattr(met, name), mode="drop")
-            for name in ("observations", "actions", "rewards", "masks", "next_observations")
-        }
+    `previous` is the slot of the one before it in the same episode. Both are out of range where
+    there is none, or where the step was lost.
+    """
+
+    def put(slot: Array, previous: Array, met: Batch, own: Batch) -> Batch:
         fields = dict(own.fields)
         if "next_actions" in fields:
             # An action is its own successor until it has one, as in the data.
-            column = fields["next_actions"].at[met.previous].set(met.actions, mode="drop")
-            fields["next_actions"] = column.at[met.slot].set(met.actions, mode="drop")
-        return Replay(**written, fields=fields)
+            column = fields["next_actions"].at[previous].set(met.actions, mode="drop")
+            fields["next_actions"] = column.at[slot].set(met.actions, mode="drop")
+        plain = replace(own, fields={})
+        written: Batch = jax.tree.map(
+            lambda column, value: column.at[slot].set(value, mode="drop"), plain, met
+        )
+        return replace(written, fields=fields)
 
-    return jax.vmap(put)(replay, met)
+    return jax.vmap(put)(slot, previous, met, replay)
 
 
 class Reach(eqx.Module):
@@ -112,7 +83,7 @@ def sample(
     size: int,
     data: DeviceData | None,
     columns: dict[str, Array],
-    replay: Replay,
+    replay: Batch,
     reach: Reach,
     balanced: bool,
 ) -> Batch:
@@ -131,7 +102,8 @@ def sample(
         index = jnp.concatenate([old, own])
     else:
         index = jax.random.randint(key, (size,), reach.low, reach.high)
-    met = replay.take((index - count) % replay.room)
+    slots = (index - count) % len(replay.rewards)
+    met: Batch = jax.tree.map(lambda column: column[slots], replay)
     if data is None:
         return met
     logged = data.take(jnp.minimum(index, count - 1), columns)

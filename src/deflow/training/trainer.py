@@ -21,7 +21,7 @@ from deflow.training.family import Family, compute_rows, members_of, run_chunk
 from deflow.training.guard import Guard
 from deflow.training.metrics import Arrays
 from deflow.training.online import OnlineLoop
-from deflow.training.recorder import Recorder
+from deflow.training.recorder import Position, Recorder
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import write_summary
 from deflow.training.task import Job
@@ -37,14 +37,17 @@ class Trainer:
         self.offline = config.agent.phases(job.spec, config.schedule)
         self.online = config.online(job.spec)
         self.recorder = Recorder(config, job, folder, self.family, config.phases(job.spec))
-        self.position = self.recorder.position
+
+    @property
+    def position(self) -> Position:
+        """Where the run stands."""
+        return self.recorder.position
 
     def run(self, resume: bool = False) -> None:
         """All phases, from the start or from the newest sound checkpoint."""
         states, sound = self.family.init(self.job.spec), None
         if resume and checkpoint.existing(self.folder.checkpoints):
             states, sound = self.recorder.restore(states)
-            self.position = self.recorder.position
         with self.recorder:
             states = self._offline(states)
             if self.online:
