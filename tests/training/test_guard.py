@@ -48,7 +48,8 @@ class Chunks:
         for (step, index), term in self.bad.items():
             if step >= begin:
                 metrics[term][step - begin : begin + 5, index] = np.nan
-        self.states, news = self.guard.check(
+        known = len(self.guard.frozen)
+        self.states = self.guard.check(
             self.states,
             self.after(begin + 5),
             metrics,
@@ -57,7 +58,7 @@ class Chunks:
             lambda steps: self.after(begin + steps),
         )
         self.step += 5
-        return news
+        return self.guard.frozen[known:]
 
     @property
     def counts(self) -> list[float]:

@@ -11,9 +11,9 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from deflow.agents.shared import Flowing, Grads, Implicit
+from deflow.agents.shared import Continuing, Flowing, Grads, Implicit
 from deflow.behavior.flow import FlowNoise, VectorField
-from deflow.core.agent import Online, Phase
+from deflow.core.agent import Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.nn.learner import Learner
@@ -30,7 +30,7 @@ class IFQLState(eqx.Module):
     value: Learner[StateValue]
 
 
-class IFQL(Flowing, Implicit):
+class IFQL(Continuing, Flowing, Implicit):
     """Settings of IFQL."""
 
     name: ClassVar[str] = "ifql"
@@ -49,14 +49,7 @@ class IFQL(Flowing, Implicit):
             value=self.learner(self.init_value(keys[2], spec)),
         )
 
-    def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
-        return (self.learning("joint", spec, spec.total_steps),)
-
-    def online(self, spec: Spec, steps: int) -> Online:
-        return Online(self.learning("online", spec, steps))
-
     def learning(self, name: str, spec: Spec, steps: int) -> Phase:
-        """The phase of this update."""
         draw = lambda agent, key: agent.draw_flow(key, spec)  # noqa: E731
         return self.phase(name, steps, draw, IFQL.gradients, spec.frame)
 

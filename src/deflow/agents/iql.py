@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from deflow.agents.shared import Grads, Implicit, gradient_of
+from deflow.agents.shared import Continuing, Grads, Implicit, gradient_of
 from deflow.behavior.gaussian import Mean, log_prob
-from deflow.core.agent import Mode, Noise, Online, Phase
+from deflow.core.agent import Mode, Noise, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.weighting import advantage_weights
@@ -33,7 +33,7 @@ class IQLState(eqx.Module):
     actor: Learner[Mean]
 
 
-class IQL(Implicit):
+class IQL(Continuing, Implicit):
     """Settings of IQL."""
 
     name: ClassVar[str] = "iql"
@@ -52,14 +52,7 @@ class IQL(Implicit):
             actor=self.actor(Mean, keys[2], spec),
         )
 
-    def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
-        return (self.learning("joint", spec, spec.total_steps),)
-
-    def online(self, spec: Spec, steps: int) -> Online:
-        return Online(self.learning("online", spec, steps))
-
     def learning(self, name: str, spec: Spec, steps: int) -> Phase:
-        """The phase of this update."""
         return self.phase(name, steps, lambda agent, key: (), IQL.gradients, spec.frame)
 
     def gradients(

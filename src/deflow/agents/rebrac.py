@@ -14,9 +14,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from deflow.agents.shared import Critical, Grads, gradient_of
+from deflow.agents.shared import Continuing, Critical, Grads, gradient_of
 from deflow.behavior.gaussian import Mean
-from deflow.core.agent import Mode, Noise, Online, Phase, State
+from deflow.core.agent import Mode, Noise, Phase, State
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.regularisation import penalty, regularised_loss
@@ -34,7 +34,7 @@ class ReBRACState(eqx.Module):
     target_actor: Mean
 
 
-class ReBRAC(Critical):
+class ReBRAC(Continuing, Critical):
     """Settings of ReBRAC."""
 
     name: ClassVar[str] = "rebrac"
@@ -60,14 +60,7 @@ class ReBRAC(Critical):
         actor = self.actor(Mean, actor_key, spec, squash=self.squash)
         return ReBRACState(self.learner(critic), critic, actor, actor.model)
 
-    def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
-        return (self.learning("joint", spec, spec.total_steps),)
-
-    def online(self, spec: Spec, steps: int) -> Online:
-        return Online(self.learning("online", spec, steps))
-
     def learning(self, name: str, spec: Spec, steps: int) -> Phase:
-        """The phase of this update."""
         draw = lambda agent, key: agent.draw_update(key, spec)  # noqa: E731
         fields = ("next_actions",)
         return self.phase(name, steps, draw, ReBRAC.gradients, spec.frame, fields=fields)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -85,24 +85,9 @@ class ScaledSquashed(Squashed):
     multiplier: Float[Array, ""]
     offset: Float[Array, ""]
 
-    def __init__(
-        self,
-        observation_dim: int,
-        action_dim: int,
-        hidden: Sequence[int],
-        *,
-        layer_norm: bool = False,
-        activation: Callable[[Array], Array] = jax.nn.relu,
-        key: PRNGKeyArray,
-    ):
-        super().__init__(
-            observation_dim,
-            action_dim,
-            hidden,
-            layer_norm=layer_norm,
-            activation=activation,
-            key=key,
-        )
+    def __init__(self, *sizes: Any, **options: Any):
+        """As `Squashed`, but with ReLU where nothing is said."""
+        super().__init__(*sizes, **{"activation": jax.nn.relu, **options})
         self.multiplier, self.offset = jnp.ones(()), -jnp.ones(())
 
     def log_deviation(self, head: Float[Array, "*batch act"]) -> Float[Array, "*batch act"]:

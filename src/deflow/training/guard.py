@@ -72,15 +72,15 @@ class Guard:
         phase: str,
         step_of: Callable[[int], int],
         replay: Callable[[int], State],
-    ) -> tuple[State, list[Frozen]]:
-        """The state to go on from, and who was frozen just now.
+    ) -> State:
+        """The state to go on from; who is frozen just now comes last in `frozen`.
 
         `step_of(n)` is the step of the chunk's n-th update (from 0; of -1, the one before),
         `replay(n)` the state after n of them. Raises `DeFlowError` if no member is left.
         """
         finite = np.asarray(finite_members(after))
         length = len(next(iter(metrics.values())))
-        held, news = before, []
+        held = before
         for index in np.flatnonzero(self.alive):
             found = first_bad_step(metrics, int(index))
             if found is None and finite[index]:
@@ -88,8 +88,8 @@ class Guard:
             steps, term = found or (length, "a parameter")
             good = self._last_good(before, steps, replay)
             held = choose(jnp.arange(len(self.members)) == index, good, held)
-            news.append(Frozen(self.members[index].label, phase, step_of(steps - 1), term))
-        self.frozen += news
+            label, step = self.members[index].label, step_of(steps - 1)
+            self.frozen.append(Frozen(label, phase, step, term))
         if not self.alive.any():
             last = self.frozen[-1].sentence()
             raise DeFlowError(
@@ -98,8 +98,8 @@ class Guard:
             )
         self._previous = lambda: replay(length - 1)
         if self.alive.all():
-            return after, news
-        return choose(jnp.asarray(self.alive), after, held), news
+            return after
+        return choose(jnp.asarray(self.alive), after, held)
 
     def _last_good(self, before: State, steps: int, replay: Callable[[int], State]) -> State:
         """The last state whose own losses were finite.

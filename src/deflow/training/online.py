@@ -74,23 +74,15 @@ class OnlineLoop:
         config, recorder = self.config, self.recorder
         position, phase = recorder.position, self.online.phase
         guard = Guard(self.family.members, position.frozen)
-        bar = recorder.bar.add_task(phase.name, total=phase.steps, note=recorder.note)
-        interval: list[Arrays] = []
-        steps, seconds = 0, 0.0
+        recorder.begin(guard)
         while position.step < phase.steps:
             began = time.perf_counter()
             length = recorder.until_next(judged=True)
             states, metrics = self._chunk(worlds, guard, states, length)
-            spent = time.perf_counter() - began
-            position.step += length
-            position.train_seconds += spent
-            steps, seconds = steps + length, seconds + spent
-            interval += [metrics] if metrics else []
-            recorder.bar.update(bar, completed=position.step, note=recorder.note)
+            recorder.advance(length, time.perf_counter() - began, metrics)
             keep = recorder.due(config.checkpoint_every)
             if keep or recorder.due(config.log_every):
-                recorder.write_metrics(guard, interval, steps / seconds, self.played.take())
-                interval, steps, seconds = [], 0, 0.0
+                recorder.write_metrics(self.played.take())
             if recorder.due(config.eval_every):
                 recorder.evaluate(states)
             if keep:
@@ -112,7 +104,7 @@ class OnlineLoop:
         arrays = {name: np.concatenate([m[name] for m in fetched]) for name in fetched[0]}
         learnt = first + length - len(history)
         # What was lived through cannot be lived again: the last good state is the chunk's first.
-        states, news = guard.check(
+        states = guard.check(
             before,
             states,
             arrays,
@@ -120,9 +112,6 @@ class OnlineLoop:
             lambda number: max(learnt + number // updates, 0),
             lambda steps: before,
         )
-        for entry in news:
-            console.print(f"[yellow]{entry.sentence()}")
-        self.recorder.position.frozen = tuple(guard.frozen)
         return states, arrays
 
     def _step(self, worlds: Lockstep, states: State, step: int) -> tuple[State, Any]:

@@ -58,6 +58,7 @@ class Recorder:
         self.config, self.job, self.folder, self.family = config, job, folder, family
         self.phases = phases
         self.position = Position()
+        self.guard = Guard(family.members)
         self.note = ""
 
     @property
@@ -80,6 +81,29 @@ class Recorder:
     def __exit__(self, *_: object) -> None:
         self._open.close()
 
+    def begin(self, guard: Guard) -> None:
+        """Follow the phase in which the run stands; `guard` knows who still learns."""
+        phase = self.phases[self.position.phase]
+        self.guard = guard
+        self._shown = self.bar.add_task(phase.name, total=phase.steps, note=self.note)
+        self._start_line()
+
+    def _start_line(self) -> None:
+        self._measured: list[Arrays] = []
+        self._steps, self._seconds = 0, 0.0
+
+    def advance(self, steps: int, seconds: float, measured: Arrays) -> None:
+        """So many more steps of the phase are done, in so many seconds."""
+        position = self.position
+        for entry in self.guard.frozen[len(position.frozen) :]:
+            console.print(f"[yellow]{entry.sentence()}")
+        position.frozen = tuple(self.guard.frozen)
+        position.step += steps
+        position.train_seconds += seconds
+        self._steps, self._seconds = self._steps + steps, self._seconds + seconds
+        self._measured += [measured] if measured else []
+        self.bar.update(self._shown, completed=position.step, note=self.note)
+
     def until_next(self, *, judged: bool) -> int:
         """Steps up to the next point where something happens; the same after a resume."""
         config, step = self.config, self.position.step
@@ -93,14 +117,14 @@ class Recorder:
         step = self.position.step
         return step % every == 0 or step == self.phases[self.position.phase].steps
 
-    def write_metrics(
-        self, guard: Guard, interval: list[Arrays], rate: float, more: Arrays | None = None
-    ) -> None:
-        """One line a member for what was measured in some chunks, at so many steps a second, and
-        for `more`, which has a value for each member."""
-        values = {**(combine(interval) if interval else {}), **(more or {})}
-        values["steps_per_second"] = np.full(len(guard.members), rate)
-        self.log.write(self._where(), values, guard.alive)
+    def write_metrics(self, more: Arrays | None = None) -> None:
+        """One line a member for all that was measured since the last, and for `more`, which has a
+        value for each member."""
+        values = {**(combine(self._measured) if self._measured else {}), **(more or {})}
+        rate = self._steps / self._seconds
+        values["steps_per_second"] = np.full(len(self.guard.members), rate)
+        self.log.write(self._where(), values, self.guard.alive)
+        self._start_line()
 
     def judged(self) -> bool:
         """Whether every member was judged where the run stands now."""

@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Array
 
 from deflow.core.agent import Phase, State
-from deflow.core.progress import console
 from deflow.core.types import Metrics
 from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
@@ -83,29 +82,20 @@ class Trainer:
         family = self.family.first() if shared else self.family
         active = jax.tree.map(lambda leaf: leaf[:1], states) if shared else states
         guard = Guard(family.members, self.position.frozen)
-        bar = recorder.bar.add_task(phase.name, total=phase.steps, note=recorder.note)
-        interval: list[Arrays] = []
-        steps, seconds = 0, 0.0
+        recorder.begin(guard)
         while self.position.step < phase.steps:
             began = time.perf_counter()
             length = recorder.until_next(judged=last)
             active, metrics = self._chunk(guard, family, active, fields, phase, index, length)
-            spent = time.perf_counter() - began
-            self.position.step += length
-            self.position.train_seconds += spent
-            steps, seconds = steps + length, seconds + spent
-            interval.append(metrics)
-            recorder.bar.update(bar, completed=self.position.step, note=recorder.note)
+            recorder.advance(length, time.perf_counter() - began, metrics)
             keep = recorder.due(config.checkpoint_every)
             if keep or recorder.due(config.log_every):
-                recorder.write_metrics(guard, interval, steps / seconds)
-                interval, steps, seconds = [], 0, 0.0
+                recorder.write_metrics()
             if last and recorder.due(config.eval_every):
                 recorder.evaluate(active)
             if keep:
                 states = _graft(phase, states, active) if shared else active
                 recorder.save(states)
-        recorder.bar.update(bar, completed=phase.steps)
         return states
 
     def _chunk(
@@ -128,7 +118,7 @@ class Trainer:
         after, on_device = run(length)
         metrics = {name: np.asarray(values) for name, values in on_device.items()}
         first = self.position.step
-        after, news = guard.check(
+        after = guard.check(
             states,
             after,
             metrics,
@@ -136,9 +126,6 @@ class Trainer:
             lambda number: max(first + number, 0),
             lambda steps: run(steps)[0],
         )
-        for entry in news:
-            console.print(f"[yellow]{entry.sentence()}")
-        self.position.frozen = tuple(guard.frozen)
         return after, metrics
 
     def _rows_left_by(self, index: int, states: State) -> dict[str, Array]:

@@ -11,6 +11,7 @@ from deflow.agents.shared.cached import (
     drawn_proposals,
     share_flow,
 )
+from deflow.agents.shared.continuing import Continuing
 from deflow.agents.shared.critical import Bootstrapped, Critical, Implicit
 from deflow.agents.shared.flowing import (
     Flowing,
@@ -22,6 +23,7 @@ from deflow.agents.shared.trained import Grads, Trained, following, gradient_of
 __all__ = [
     "Bootstrapped",
     "CachedNoise",
+    "Continuing",
     "Critical",
     "FlowPolicy",
     "Flowing",
