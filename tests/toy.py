@@ -131,12 +131,3 @@ SHORT: dict[str, Any] = {
     "workers": 2,
 }
 """A run of four chunks; all that happens between chunks happens at least twice."""
-
-
-def compile_once(folder: Path) -> None:
-    """Keep compiled programs in a folder: runs of one shape compile the same ones again."""
-    import jax
-
-    jax.config.update("jax_compilation_cache_dir", str(folder))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

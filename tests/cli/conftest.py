@@ -27,11 +27,6 @@ OPTIONS: dict[str, Any] = {
 TINY = [str(word) for pair in OPTIONS.items() for word in pair] + ["--agent.hidden", "16", "16"]
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
-    toy.compile_once(tmp_path_factory.getbasetemp() / "compiled")
-
-
 @pytest.fixture(scope="session")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy's data as a user's own file."""

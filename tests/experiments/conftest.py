@@ -14,11 +14,6 @@ from deflow.agents.registry import from_settings
 from deflow.training.run_folder import RunFolder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
-    toy.compile_once(tmp_path_factory.getbasetemp() / "compiled")
-
-
 @pytest.fixture(scope="session")
 def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The toy's data as a user's own file."""

@@ -15,11 +15,6 @@ from deflow.data.dataset import Dataset
 from deflow.training.run_folder import RunFolder
 
 
-@pytest.fixture(scope="session", autouse=True)
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> None:
-    toy.compile_once(tmp_path_factory.getbasetemp() / "compiled")
-
-
 @pytest.fixture(scope="session")
 def data() -> Dataset:
     return toy.dataset()
