@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deflow.agents.registry import from_settings, preset
+from deflow.agents.registry import DEFAULT_STEPS, from_settings, preset, published_steps
 from deflow.core.agent import Agent
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
@@ -31,8 +31,8 @@ def train(
 
     Args:
         task: a task of OGBench or D4RL; with `dataset`, any name for your own.
-        agent: the name of a system, which begins from the task's published settings, or an agent
-            made by you (`DeFlow(delta=0.002)`), which is taken as it is.
+        agent: the name of a system, which begins from the task's published settings and steps, or
+            an agent made by you (`DeFlow(delta=0.002)`), which is taken as it is.
         dataset: your own data (`Dataset.from_arrays`, or what `deflow.data.own.load_own` reads);
             `env="module:make"` judges what is learnt.
         settings: settings of the named agent, over the published ones.
@@ -46,7 +46,10 @@ def train(
         DeFlowError: something is wrong with the configuration or the data; nothing was written.
     """
     if isinstance(agent, str):
-        published = preset(agent, env_name(task), online=options.get("online_steps", 0) > 0)
+        online = options.get("online_steps", 0) > 0
+        published = preset(agent, env_name(task), online)
+        steps = published_steps(agent, env_name(task), online) or DEFAULT_STEPS
+        options = {"steps": steps, **options}
         agent = from_settings(agent, {**published, **(settings or {})})
     config = TrainConfig(
         task=task,

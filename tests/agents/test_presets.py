@@ -309,3 +309,21 @@ def test_d4rl_has_a_million_steps_on_data_before_it_goes_online(name: str):
         assert published_steps(name, env, online=True) == 1_000_000
     for online in (False, True):
         assert published_steps(name, "cube-double", online) == 1_000_000
+
+
+@pytest.mark.parametrize(("own", "taken"), [("floq", "fql"), ("deflow-floq", "deflow")])
+def test_settings_are_taken_over_where_nothing_was_run(own: str, taken: str):
+    for task in (*ANT, *ADROIT):
+        assert preset(own, task) == preset(taken, task), task
+
+
+@pytest.mark.parametrize("name", ["iql", "rebrac", "ifql", "fql", "deflow", "calql", "rlpd"])
+def test_all_hand_over_after_as_many_steps(name: str):
+    kinds = [task for task in (*ANT, *ADROIT) if task in ANT or "-cloned" in task]
+    assert {published_steps(name, task, online=True) for task in kinds} == {1_000_000}
+
+
+def test_decision_flow_has_the_discount_of_every_task_from_states():
+    for env in map(env_name, STATE):
+        discounts = {preset(name, env)["discount"] for name in ("df-dir", "df-div", "fql")}
+        assert len(discounts) == 1, env

@@ -33,7 +33,10 @@ def test_the_table_holds_every_system(capsys: pytest.CaptureFixture[str]):
     assert main.run(["agents"]) == 0
     out = capsys.readouterr().out
     assert all(f" {name} " in out for name in AGENTS)
-    assert "backpropagation" in out, "no word is broken at 80 columns"
+    assert "backpropagation," in out, "no word is broken at 80 columns"
+    assert max(map(len, out.splitlines())) <= 80
+    for system in systems().values():
+        assert all(word in out for word in system["derived"].split())
 
 
 @pytest.mark.parametrize("name", AGENTS)

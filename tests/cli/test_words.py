@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import tyro
 
-from deflow import DeFlow
+from deflow import DeFlow, api
 from deflow.cli import main
+from deflow.cli.compare import Compare
 from deflow.cli.train import Train
 from deflow.core.errors import DeFlowError
 from deflow.training.config import TrainConfig
@@ -191,3 +193,50 @@ def test_every_command_can_be_found():
         assert main.find([*name.split(), "rest"]) == (name, ["rest"])
     with pytest.raises(DeFlowError):
         main.find(["data"])
+
+
+# Several agents at once -----------------------------------------------------------------------
+
+PEN = "pen-human-v1"
+
+
+def comparing(task: str, *words: str) -> dict[str, TrainConfig]:
+    command = tyro.cli(Compare, args=[task, "--agents", "fql", "idql", *words])
+    return command.configs(Path("nowhere"))
+
+
+def test_each_agent_takes_the_steps_that_it_is_published_with():
+    steps = {name: config.steps for name, config in comparing(PEN).items()}
+    assert steps == {"fql": 500_000, "idql": 1_500_000}
+    assert {config.steps for config in comparing(PEN, "--steps", "7").values()} == {7}
+    assert comparing(PEN, "--budget-steps", "fql=5")["fql"].steps == 5
+    assert {c.steps for c in comparing(PEN, "--preset", "none").values()} == {1_000_000}
+
+
+def test_python_takes_them_too(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(api, "train_config", lambda config, dataset: config)
+    assert api.train(PEN, "fql").steps == 500_000
+    assert api.train(PEN, "fql", steps=3).steps == 3
+    assert api.train("my-task", "fql").steps == 1_000_000
+
+
+def test_an_agent_without_published_settings_is_said(capsys: pytest.CaptureFixture[str]):
+    comparing("visual-scene-play-singletask-v0")
+    said = " ".join(capsys.readouterr().err.split())
+    assert "Nothing is published of idql for visual-scene" in said
+    assert "of fql" not in said
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--set", "fql.sample=1"], "no setting 'sample'"),
+        (["--set", "alpha=3"], "whose setting"),
+        (["--set", "idql.actor_hidden=8,8"], "would change nothing"),
+        (["--columns", "actions=a"], "--columns is for data of your own"),
+        (["--normalize-observations"], "--normalize-observations is for data of your own"),
+        (["--scale-rewards", "0.1"], "--scale-rewards is for data of your own"),
+    ],
+)
+def test_what_would_be_ignored_is_refused(refused: Refused, words: list[str], said: str):
+    assert said in refused("compare", PEN, "--agents", "fql", "idql", *words)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -12,10 +13,16 @@ import pytest
 from PIL import Image
 from tests import toy
 
+from deflow.agents.fawac import FAWAC
+from deflow.agents.floq import Floq
+from deflow.agents.fql import FQL
+from deflow.agents.sac import SAC
 from deflow.cli import main
 from deflow.core.errors import DeFlowError
+from deflow.core.types import Spec
 from deflow.experiments import lineup
 from deflow.experiments.lineup import mark_best
+from deflow.training.config import TrainConfig
 from deflow.training.recorder import Recorder
 from deflow.training.run_folder import RunFolder
 from deflow.training.trainer import Trainer
@@ -229,3 +236,32 @@ def test_within_95_percent_of_the_best_is_marked(score: str, means: list[Any], n
     assert mark_best(found) == score
     assert [r["near_best"] for r in found] == near
     assert [r["best"] for r in found] == [m is not None and m == means[0] for m in means]
+
+
+def test_every_agent_is_asked_whether_it_sees_before_any_is_trained(tmp_path: Path):
+    from tests import seen
+
+    configs = {
+        agent.name: TrainConfig("seen", agent, run_dir=tmp_path / agent.name, steps=5)
+        for agent in (FQL(hidden=(8,)), FAWAC(hidden=(8,)), Floq(hidden=(8,)))
+    }
+    with pytest.raises(DeFlowError, match="learned from frames, which fawac cannot"):
+        lineup.train_all(configs, seen.dataset())
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_agent_without_data_stands_beside_those_that_have_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """SAC's run was trained on nothing, which is not another set of data."""
+    spec, description = Spec(4, 2, (-1.0, 0.0), 5), {"fingerprint": ""}
+    done = TrainConfig(toy.ENV, SAC(hidden=(8,)), run_dir=tmp_path / "sac", online_steps=20_000)
+    RunFolder.create(tmp_path / "sac", done, description, spec, {})
+    left = TrainConfig(toy.ENV, FQL(hidden=(8,)), run_dir=tmp_path / "fql", online_steps=20_000)
+    trained: list[str] = []
+    monkeypatch.setattr(lineup, "train", lambda config, data: trained.append(config.agent.name))
+    monkeypatch.setattr(lineup, "resume", lambda *_: trained.append("sac"))
+    job = SimpleNamespace(spec=spec, description={"fingerprint": "some"})
+    monkeypatch.setattr(lineup, "prepare", lambda *_: job)
+    lineup.train_all({"sac": done, "fql": left}, None)
+    assert trained == ["sac", "fql"]

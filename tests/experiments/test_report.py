@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from deflow import DeFlow, DeFlowError
-from deflow.experiments.report import draw_report, overview, print_report
+from deflow.experiments.report import draw_report, judged_by, overview, print_report
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import summarize
@@ -126,3 +126,13 @@ def test_runs_with_and_without_success_share_a_figure(tmp_path: Path):
     folders = [written(tmp_path / "a", {0: [0.5, 0.6]}), written(tmp_path / "b", {0: [None, None]})]
     draw_report(folders, tmp_path / "a.png")
     assert pixels(tmp_path / "a.png").size
+
+
+def test_on_d4rl_the_last_evaluation_alone_counts(tmp_path: Path):
+    folder = written(tmp_path / "a", {0: [0.1, 0.2, 0.3, 0.4]})
+    lines = folder.read_lines(folder.evaluations)
+    folder.evaluations.unlink()
+    folder.append(folder.evaluations, [{**line, "points": 100 * line["success"]} for line in lines])
+    (member,) = summarize(folder)
+    assert (member["points"], member["mean_of_steps"]) == (pytest.approx(40), [400])
+    assert judged_by([overview(folder)]) == "last evaluation"

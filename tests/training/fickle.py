@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,3 +42,18 @@ class Fatal(toy.Point):
 
 def make_fatal() -> Fatal:
     return Fatal()
+
+
+class Frail(toy.Point):
+    """Raises in its first step, but only in the first process that comes to take one."""
+
+    def step(self, action: Any) -> Any:
+        mark = Path(os.environ["DEFLOW_TEST_MARKS"]) / "raised"
+        if not mark.exists():
+            mark.touch()
+            raise RuntimeError("a joint is stuck")
+        return super().step(action)
+
+
+def make_frail() -> Frail:
+    return Frail()

@@ -237,3 +237,10 @@ def test_a_replay_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(rooms, "free_memory", lambda: 1000)
     with pytest.raises(DeFlowError, match="take fewer steps online"):
         made(room=1000)
+
+
+def test_an_episode_of_no_steps_may_be_given_up():
+    own = made(fields=("returns",))
+    own.add(step_of(0, ["goes on", "cut off"]))
+    own.end_episodes(np.array([0, 1]))
+    assert (own.begun.tolist(), own.met.tolist()) == ([1, 1], [1, 1])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -23,8 +24,9 @@ from deflow.api import train
 from deflow.data.dataset import Dataset
 from deflow.envs.lockstep import APART
 from deflow.envs.seeded import SeededEnv
-from deflow.training import checkpoint
+from deflow.training import checkpoint, task
 from deflow.training import online as loops
+from deflow.training.config import TrainConfig
 from deflow.training.finetune import finetune
 from deflow.training.recorder import Recorder
 from deflow.training.run_folder import RunFolder
@@ -251,6 +253,7 @@ def test_a_worker_that_dies_costs_its_episode_and_the_run_goes_on(
     lost = {label: 0.0 for label in ("seed0", "seed1")}
     for line in lines:
         lost[line["member"]] += line["online/lost_episodes"]
+        assert line["online/failures"] == line["online/lost_episodes"]
     assert lost == {"seed0": 1, "seed1": 0}
 
 
@@ -391,3 +394,70 @@ def test_data_read_in_other_units_are_refused(tmp_path: Path):
     env = SeededEnv(toy.make())
     seen = own.transforms.observation(env.reset(APART, 0))
     np.testing.assert_array_equal(columns["observations"][0, 0], seen)
+
+
+def test_ten_checkpoints_are_kept_of_what_cannot_be_met_again(
+    training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    found: list[int] = []
+    save = checkpoint.save
+    monkeypatch.setattr(checkpoint, "save", lambda *a, **k: (found.append(a[1]), save(*a, **k))[1])
+    training(**ONLINE, checkpoint_every=0, run_dir=tmp_path / "it")
+    assert found == [40, *range(44, 81, 4)]
+
+
+def test_a_resume_without_a_checkpoint_says_what_is_done_again(
+    training: Training,
+    data: Dataset,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+):
+    with monkeypatch.context() as patch:
+        stop_at(patch, Recorder, "save", 0)
+        with pytest.raises(Stop):
+            training(checkpoint_every=0, run_dir=tmp_path / "it")
+    capsys.readouterr()
+    resume(tmp_path / "it", dataset=data)
+    said = " ".join(capsys.readouterr().err.split())
+    assert "There is no checkpoint yet: at least 40 steps are done again" in said
+
+
+def test_a_world_that_fails_while_it_is_judged_in_is_begun_again(
+    training: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    os.environ["DEFLOW_TEST_MARKS"] = str(marks)
+    try:
+        folder = training(
+            env="tests.training.fickle:make_frail", eval_episodes=2, run_dir=tmp_path / "it"
+        )
+    finally:
+        del os.environ["DEFLOW_TEST_MARKS"]
+    assert "The evaluation begins again" in " ".join(capsys.readouterr().err.split())
+    assert len(folder.read_lines(folder.evaluations)) == 4
+
+
+def test_a_run_stays_in_its_task(offline: RunFolder, data: Dataset, tmp_path: Path):
+    with pytest.raises(DeFlowError, match="a run stays in its task"):
+        finetune(
+            offline.path,
+            4,
+            run_dir=tmp_path / "it",
+            dataset=data,
+            env="tests.training.fickle:make",
+        )
+    assert not (tmp_path / "it").exists()
+
+
+def test_frames_are_refused_before_anything_is_drawn(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(task, "make_env", lambda *_: pytest.fail("made"))
+    visual = "visual-cube-single-play-singletask-task1-v0"
+    with pytest.raises(DeFlowError, match="from frames nothing is learnt online"):
+        task.prepare(TrainConfig(visual, SAC(), online_steps=20_000))
+
+
+def test_an_agent_without_data_learns_the_rewards_that_the_others_do():
+    found = task.prepare(TrainConfig("antmaze-umaze-v2", SAC(), online_steps=20_000))
+    assert found.transforms.reward_shift == -1

@@ -30,6 +30,7 @@ from deflow.behavior.diffusion import (
     noise_loss,
 )
 from deflow.core.agent import Mode, Noise, Phase, State
+from deflow.core.checks import require_unset
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.best_of import best_of
@@ -163,6 +164,11 @@ class IDQL(Diffusing):
 
     best_of: int = setting(32, at_least=1)
     """Actions proposed for each that is taken (N of Table 6)."""
+
+    def validate(self) -> None:
+        super().validate()
+        for name in ("actor_hidden", "actor_layer_norm"):
+            require_unset(self, name, "what acts is the noise model, which has a width of its own")
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> IDQLState:
         return IDQLState(**self.begin(key, spec))

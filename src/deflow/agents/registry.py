@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import json
+from collections.abc import Iterable
 from importlib import resources
 from numbers import Integral, Real
 from typing import Any
@@ -102,11 +103,16 @@ def from_settings(name: str, settings: dict[str, Any]) -> Agent:
     values = {}
     for key, value in settings.items():
         if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f"; did you mean {near[0]}?" if near else "."
-            raise DeFlowError(f"The agent {name} has no setting {key!r}{hint}")
+            raise no_setting(name, key, known)
         values[key] = _as_setting(name, key, value, known[key].default)
     return cls(**values)
+
+
+def no_setting(name: str, key: str, known: Iterable[str]) -> DeFlowError:
+    """What is said of a setting that an agent has not, with the nearest that it has."""
+    near = difflib.get_close_matches(key, list(known), n=1)
+    hint = f"; did you mean {near[0]}?" if near else "."
+    return DeFlowError(f"The agent {name} has no setting {key!r}{hint}")
 
 
 def _as_setting(name: str, key: str, value: Any, default: Any) -> Any:
@@ -124,6 +130,10 @@ def _as_setting(name: str, key: str, value: Any, default: Any) -> Any:
         kind = wanted.get(type(default), "a list")
         raise DeFlowError(f"The setting {key} of {name} takes {kind}, but it is {value!r}.")
     return value
+
+
+DEFAULT_STEPS = 1_000_000
+"""Gradient steps where nothing is published."""
 
 
 def published(name: str) -> dict[str, dict[str, Any]]:

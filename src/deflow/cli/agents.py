@@ -11,6 +11,7 @@ import typing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -45,17 +46,17 @@ class Agents:
         about = systems()
         if self.name is None:
             found: Any = [{"name": name, **about[name]} for name in AGENTS]
-            table = _systems_table(found)
+            tables = [_systems_table(found), _derived_table(found)]
         else:
             cls = agent_class(self.name)
             made_of = about.get(self.name, OWN)
             found = {"name": self.name, **made_of, "schedules": list(cls.schedules)}
             found["settings"] = settings_of_class(cls)
-            table = _settings_table(found)
+            tables = [_settings_table(found)]
         if self.json:
             print(jsonlib.dumps(found))
         else:
-            Console().print(table)
+            Console().print(*tables, sep="\n")
         return 0
 
 
@@ -108,14 +109,27 @@ def _range(hint: Any, bounds: dict[str, float]) -> str:
 
 
 def _systems_table(systems: list[dict[str, str]]) -> Table:
-    table = Table(title="What the data do, how good an action is, which action is taken")
-    headings = ("name", "behavior", "value", "extraction", "paper", "derived")
+    # Few lines, so that all of it fits a terminal of 80 columns.
+    title = "What the data do, how good an action is, which action is taken"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    headings = ("name", "behavior", "value", "extraction", "paper")
     for heading in headings:
-        # No word is broken: the longest is `backpropagation`.
-        width = 15 if heading == "extraction" else None
+        # No word is broken: the longest is `backpropagation,`.
+        width = 16 if heading == "extraction" else None
         table.add_column(heading, overflow="fold", no_wrap=heading == "name", min_width=width)
     for system in systems:
         table.add_row(*(escape(system[heading]) for heading in headings))
+    return table
+
+
+def _derived_table(systems: list[dict[str, str]]) -> Table:
+    title = "What of them is derived, because no code or equations are public"
+    table = Table(title=title, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("name", no_wrap=True)
+    table.add_column("derived", overflow="fold")
+    for system in systems:
+        if system["derived"]:
+            table.add_row(escape(system["name"]), escape(system["derived"]))
     return table
 
 

@@ -65,12 +65,16 @@ class Compare(Running):
         schedules = dict(pairs(self.schedule, "--schedule", "name=schedule"))
         check_names(budgets, named, "--budget-steps")
         check_names(schedules, named, "--schedule")
+        steps = {
+            label: {"steps": whole(budget, f"--budget-steps {label}")}
+            for label, budget in budgets.items()
+        }
         return {
             label: self.config(
                 self.made(label, name),
                 out / label,
-                steps=whole(budgets.get(label, str(self.steps)), f"--budget-steps {label}"),
                 schedule=schedules.get(label, ""),
+                **steps.get(label, {}),
             )
             for label, name in named.items()
         }

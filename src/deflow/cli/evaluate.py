@@ -31,6 +31,7 @@ class Evaluate:
       deflow evaluate runs/my-run --video episode.gif
       deflow evaluate runs/my-run --off-policy
       deflow evaluate runs/robot --off-policy --data my-data.npz --fqe-steps 50000
+      deflow evaluate runs/robot --off-policy --data my-data.npz --held-out-data other.npz
     """
 
     run_dir: Positional[Path]
@@ -58,6 +59,9 @@ class Evaluate:
     set has a validation file)."""
     data: Path | None = None
     """With --off-policy: your own data, where the run was trained on a file."""
+    held_out_data: Path | None = None
+    """With --off-policy: other data of your own, laid out like those and not trained on, to be
+    looked at instead of a share of them."""
     data_dir: Path | None = None
     """With --off-policy: where datasets are, if not where the run found them."""
     json: bool = False
@@ -125,6 +129,7 @@ class Evaluate:
             share=self.held_out,
             policy=self.policy,
             best_of=self.best_of,
+            unseen=own_again(folder, self.held_out_data),
             data_dir=self.data_dir,
         )
         if self.json:
@@ -137,6 +142,8 @@ class Evaluate:
 def _print_off_policy(found: OffPolicy) -> None:
     from rich.console import Console
     from rich.table import Table
+
+    from deflow.training.policy import transforms_of
 
     console = Console()
     for member in found.members:
@@ -167,6 +174,12 @@ def _print_off_policy(found: OffPolicy) -> None:
         f"{document['transitions']:,} transitions). Fitted on {document['fitted_transitions']:,} "
         f"transitions in {found.steps:,} steps."
     )
+    units = transforms_of(found.folder)
+    if (units.reward_scale, units.reward_shift) != (1.0, 0.0):
+        console.print(
+            "Values and returns are of the rewards that were learnt, "
+            f"(r {units.reward_shift:+g}) times {units.reward_scale:g}."
+        )
 
 
 def _number(value: float | None) -> str:

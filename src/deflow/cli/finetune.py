@@ -50,9 +50,9 @@ class Finetune:
     """Episodes of one evaluation (as offline, unless given)."""
     log_every: int | None = None
     """Steps between lines of metrics (as offline, unless given)."""
-    checkpoint_every: int | None = None
-    """Steps between checkpoints, which hold what was met too (default: as offline, but at least
-    ten of them)."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints, which hold what was met too (0: 100,000, but at least ten of
+    them)."""
     env_patience: float = 60.0
     """Seconds after which an environment that does not answer is begun anew."""
     out: Path | None = None
@@ -78,9 +78,6 @@ class Finetune:
         own = own_again(folder, self.data)
         shared = ("eval_every", "eval_episodes", "log_every", "checkpoint_every", "workers")
         given = {name: getattr(self, name) for name in (*shared, "data_dir", "env")}
-        if self.checkpoint_every is None:
-            tenth = max(1, self.steps // 10)
-            given["checkpoint_every"] = min(folder.config().checkpoint_every, tenth)
         found = finetune(
             self.run_dir,
             self.steps,
@@ -97,10 +94,12 @@ class Finetune:
 
     def _settings(self, folder: RunFolder) -> dict[str, Any]:
         """What --set and --freeze-prior say, in the types of the agent's settings."""
+        from deflow.agents.registry import settings_of
+
         agent = folder.config().agent
         if self.freeze_prior and not hasattr(agent, "prior_online"):
             raise DeFlowError(f"--freeze-prior is for DeFlow; {agent.name} has no such prior.")
         found: dict[str, Any] = {"prior_online": "frozen"} if self.freeze_prior else {}
         for name, value in pairs(self.settings, "--set", "setting=value"):
-            found[name] = like(getattr(agent, name, value), value, name)
+            found[name] = like(settings_of(agent).get(name, value), value, name)
         return found

@@ -19,8 +19,8 @@ class TrainingOptions:
 
     seeds: tuple[int, ...] = (0,)
     """One run for each, all of an agent's in one program."""
-    steps: int = 1_000_000
-    """Gradient steps (of each phase, where a schedule has several)."""
+    steps: int | None = None
+    """Gradient steps (of each phase, where a schedule has several); as published, unless given."""
     online_steps: int = 0
     """Steps in the environment, after those on the data: each is followed by a gradient step on
     both."""
@@ -30,7 +30,7 @@ class TrainingOptions:
     """Online, keep at most max(2,000,000, data + 1) transitions, as the official code does: what is
     met takes the place of the oldest. Otherwise nothing is overwritten."""
     env_patience: float = 60.0
-    """Seconds after which an environment learnt in that does not answer is begun anew."""
+    """Seconds after which an environment that does not answer is begun anew."""
     preset: Literal["paper", "none"] = "paper"
     """Begin from the published settings of the task's environment, or from plain defaults."""
     data: Path | None = None
@@ -58,8 +58,9 @@ class TrainingOptions:
     """Seed of the evaluation's environments and noise."""
     log_every: int = 1000
     """Steps between lines of metrics."""
-    checkpoint_every: int = 100_000
-    """Steps between checkpoints, from which a stopped run goes on, beside those of phases' ends."""
+    checkpoint_every: int = 0
+    """Steps between checkpoints, from which a stopped run goes on, beside those of phases' ends (0:
+    100,000, and online at least ten of them)."""
     chunk: int = 100
     """Steps in one compiled scan; the screen moves once a chunk."""
     data_dir: Path | None = None
@@ -72,6 +73,7 @@ class TrainingOptions:
     def own(self) -> Own | None:
         """The user's own data, where --data names some; raises `DeFlowError` as `load_own`."""
         if self.data is None:
+            self._refuse_what_needs_data()
             return None
         from deflow.data.own import load_own
 
@@ -83,6 +85,13 @@ class TrainingOptions:
             scale_rewards=_scale(self.scale_rewards),
             shift_rewards=self.shift_rewards,
         )
+
+    def _refuse_what_needs_data(self) -> None:
+        names = ("columns", "action_bounds", "normalize_observations", "scale_rewards")
+        for name in (*names, "shift_rewards"):
+            if getattr(self, name) != getattr(TrainingOptions, name):
+                option = name.replace("_", "-")
+                raise DeFlowError(f"--{option} is for data of your own: give them with --data.")
 
 
 def own_again(folder: RunFolder, data: Path | None) -> Own | None:

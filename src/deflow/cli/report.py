@@ -14,7 +14,8 @@ from tyro.conf import Positional
 class Report:
     """A table of runs, and their learning curves on one picture.
 
-    A run's score is the mean of its last three evaluations, as OGBench's protocol has it.
+    A run's score is the mean of its last three evaluations, as OGBench's protocol has it (on D4RL:
+    the last one).
 
     Examples:
       deflow report runs/a runs/b

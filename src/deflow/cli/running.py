@@ -36,7 +36,7 @@ class Running(TrainingOptions):
 
     def made(self, label: str, name: str) -> Agent:
         """The named agent with its preset, --hidden, and what --set says of `label`."""
-        from deflow.agents.registry import from_settings, preset
+        from deflow.agents.registry import from_settings, preset, settings_of
         from deflow.training.task import env_name
 
         online = self.online_steps > 0
@@ -44,27 +44,53 @@ class Running(TrainingOptions):
         agent = from_settings(
             name, {**published, **({"hidden": self.hidden} if self.hidden else {})}
         )
+        if self.preset == "paper" and self.data is None:
+            say_where_nothing_is_published(agent, self.task)
         own: dict[str, Any] = {}
         for place, value in pairs(self.settings, "--set", "agent.setting=value"):
             owner, _, setting = place.rpartition(".")
             if owner == label:
-                own[setting] = like(getattr(agent, setting, value), value, place)
-        known = {f.name: getattr(agent, f.name) for f in dataclasses.fields(agent)}
-        return from_settings(name, {**known, **own})
+                own[setting] = like(settings_of(agent).get(setting, value), value, place)
+        return from_settings(name, {**settings_of(agent), **own})
 
     def config(self, agent: Agent, run_dir: Path, **options: Any) -> TrainConfig:
         """The run's configuration."""
         from deflow.training.config import TrainConfig
 
+        options.setdefault("steps", self.steps or self.usual_steps(agent))
         names = {f.name for f in dataclasses.fields(TrainConfig)}
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         shared = {name: value for name, value in shared.items() if name in names}
         return TrainConfig(**{**shared, "agent": agent, "run_dir": run_dir, **options})
 
+    def usual_steps(self, agent: Agent) -> int:
+        """The steps on data that the agent is published with for the task, else a default."""
+        from deflow.agents.registry import DEFAULT_STEPS, name_of, published_steps
+        from deflow.training.task import env_name
+
+        paper, online = self.preset == "paper", self.online_steps > 0
+        found = published_steps(name_of(agent), env_name(self.task), online) if paper else None
+        return found or DEFAULT_STEPS
+
     def check_owners(self, labels: Iterable[str]) -> None:
         """Raise `DeFlowError` where --set speaks of an agent that is not among `labels`."""
         places = [place for place, _ in pairs(self.settings, "--set", "agent.setting=value")]
         check_names([place.rpartition(".")[0] for place in places], labels, "--set")
+
+
+def say_where_nothing_is_published(agent: Agent, task: str) -> None:
+    """A sentence for the user of an agent that no paper, and no derivation of ours, has settings of
+    for the task."""
+    from deflow.agents.registry import name_of, published_steps
+    from deflow.core.progress import console
+    from deflow.training.source import source
+    from deflow.training.task import env_name
+
+    env = env_name(source(task).name if agent.needs_data else task)
+    if published_steps(name_of(agent), env) is None:
+        console.print(
+            f"Nothing is published of {agent.name} for {env}: what is not given is a plain default."
+        )
 
 
 def pairs(words: Iterable[Iterable[str]], option: str, form: str) -> list[tuple[str, str]]:
@@ -81,6 +107,8 @@ def pairs(words: Iterable[Iterable[str]], option: str, form: str) -> list[tuple[
 def check_names(names: Iterable[str], labels: Iterable[str], option: str) -> None:
     """Raise `DeFlowError` at the first name that is none of the agents here."""
     for name in names:
+        if not name:
+            raise DeFlowError(f"{option} must say whose setting it is, as agent.setting=value.")
         if name not in labels:
             raise DeFlowError(
                 f"{option} speaks of {name!r}, but the agents here are {', '.join(labels)}."

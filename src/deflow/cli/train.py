@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import tyro
 
 from deflow.cli.options import TrainingOptions
-from deflow.cli.running import Words, grid
+from deflow.cli.running import Words, grid, say_where_nothing_is_published
 from deflow.core.errors import DeFlowError
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ class Train(TrainingOptions):
         if self.auto is not None:
             config = dataclasses.replace(config, agent=self._with_delta(config, data))
         if self.preset == "paper" and not (self.config or self.data):
-            self._say_where_nothing_is_published()
+            say_where_nothing_is_published(self.agent, self.task)
         show(train(config, data), self.json)
         return 0
 
@@ -146,19 +146,6 @@ class Train(TrainingOptions):
         console.print(f"delta {delta:.3g}: {factor:g} times {found.value:.3g}, the data's IAV.")
         agent: Agent = dataclasses.replace(config.agent, **{"delta": delta})
         return agent
-
-    def _say_where_nothing_is_published(self) -> None:
-        from deflow.agents.registry import published_steps
-        from deflow.core.progress import console
-        from deflow.training.source import source
-        from deflow.training.task import env_name
-
-        task = source(self.task).name if self.agent.needs_data else self.task
-        if published_steps(self.agent.name, env_name(task)) is None:
-            console.print(
-                f"Nothing is published of {self.agent.name} for {env_name(task)}: what is not "
-                "given is a plain default."
-            )
 
 
 def _take_option(words: list[str], option: str) -> tuple[list[str], str | None]:

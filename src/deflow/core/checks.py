@@ -35,6 +35,13 @@ def require(
         raise DeFlowError(f"The setting {name} must be {wanted}, but it is {value:g}.")
 
 
+def require_unset(settings: Any, name: str, why: str) -> None:
+    """Raise `DeFlowError` where a field that a class only inherits, and never asks, was set."""
+    (default,) = (f.default for f in dataclasses.fields(settings) if f.name == name)
+    if getattr(settings, name) != default:
+        raise DeFlowError(f"The setting {name} would change nothing here, since {why}: leave it.")
+
+
 def require_choices(settings: Any) -> None:
     """Raise `DeFlowError` where a `Literal` field of a dataclass holds none of its choices."""
     hints = typing.get_type_hints(type(settings))

@@ -94,9 +94,23 @@ def column(data: Dataset, name: str, settings: Mapping[str, float]) -> Floats:
 
 
 def require_column(data: Dataset, name: str) -> None:
-    """Raise `DeFlowError` where the dataset cannot make the column."""
+    """Raise `DeFlowError` where the dataset cannot make the column, or holds nothing of it."""
     if name not in COLUMNS:
         raise DeFlowError(
             f"{data.name} has no column {name!r}, which this agent needs; known are "
             f"{', '.join(sorted(COLUMNS))}."
+        )
+    if name in ("next_actions", "previous_actions"):
+        _require_order(data, name.replace("_", " "))
+
+
+def _require_order(data: Dataset, what: str) -> None:
+    """Raise `DeFlowError` where rows that should go on do not, but by chance."""
+    followed = np.zeros(len(data.observations), np.bool_)
+    followed[data.rows] = True
+    goes_on = data.masks[data.rows] != 0
+    if goes_on.any() and followed[data.next_rows[goes_on]].mean() < 0.05:
+        raise DeFlowError(
+            f"In {data.name} hardly a transition follows another, as where rows are in no order, "
+            f"and this agent needs the {what}: give the rows in the order in which they were met."
         )

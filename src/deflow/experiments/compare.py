@@ -44,7 +44,7 @@ def print_comparison(document: dict[str, Any]) -> None:
         title=f"{document['task']}: {judged_by(agents)}",
         caption="Mean ± deviation over seeds; * within 95% of the best. Training: wall time, all "
         "seeds together. GFLOP: matrix products of a gradient step of one seed, averaged over "
-        "phases.",
+        "phases; a delayed update counts as if it were made at every step.",
     )
     for heading in ("agent", "schedule", "seeds", "steps", score, "training", "GFLOP/step"):
         table.add_column(

@@ -18,7 +18,7 @@ from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 from deflow.training.score import score_name
 from deflow.training.source import Data
-from deflow.training.task import prepare
+from deflow.training.task import prepare, require_sight
 from deflow.training.train import resume, train
 
 
@@ -34,12 +34,17 @@ def train_all(configs: Mapping[str, TrainConfig], dataset: Data) -> list[RunFold
             _folder(config).refuse_other(config, "give the same to go on, or another --out")
     left = {name: config for name, config in configs.items() if not _folder(config).finished()}
     prints = {name: _fingerprint(_folder(c)) for name, c in configs.items() if _holds_run(c)}
-    if left:
-        job = prepare(next(iter(left.values())), dataset)
-        prints["now"] = job.description["fingerprint"]
-        for config in left.values():
-            phase_costs(config, job.spec)  # Names a column that the data cannot have.
-    if len(set(prints.values())) > 1:
+    for needs_data in (True, False):
+        alike = [config for config in left.values() if config.agent.needs_data == needs_data]
+        if alike:
+            job = prepare(alike[0], dataset)
+            prints["now"] = prints.get("now") or job.description["fingerprint"]
+            for config in alike:
+                if job.spec.frame:
+                    require_sight(config, config.task)
+                phase_costs(config, job.spec)  # Names a column that the data cannot have.
+    found = {found for found in prints.values() if found}  # Some agents need no data.
+    if len(found) > 1:
         raise DeFlowError(
             f"The runs in {_folder(next(iter(configs.values()))).path.parent} were trained on "
             f"different data ({', '.join(prints)}): give the original data, or another --out."

@@ -59,8 +59,10 @@ def scores_over(members: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def judged_by(records: Sequence[dict[str, Any]]) -> str:
     """What the scores of these records are."""
-    online = any("before" in record for record in records)
-    return "before learning online → after it" if online else "mean of the last three evaluations"
+    if any("before" in record for record in records):
+        return "before learning online → after it"
+    points = all(record.get("points") for record in records)
+    return "last evaluation" if points else "mean of the last three evaluations"
 
 
 def mean_over(members: Sequence[dict[str, Any]], score: str) -> dict[str, Any] | None:
@@ -76,7 +78,8 @@ def print_report(folders: Sequence[RunFolder]) -> None:
     records = [overview(folder) for folder in folders]
     online = any("before" in record for record in records)
     table = Table(
-        title="Mean of the last three evaluations; mean and deviation over n members",
+        title="Mean of the last three evaluations (D4RL: the last); mean and deviation over n "
+        "members",
         caption="Online: the evaluation before → the last one." if online else None,
     )
     # So many that what is left fits a narrow terminal.

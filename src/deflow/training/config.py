@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deflow.agents.registry import from_settings, name_of, settings_of
+from deflow.agents.registry import from_settings, name_of, no_setting, settings_of
 from deflow.core.agent import ONLINE, Agent, Online, Phase
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
@@ -29,7 +29,8 @@ class TrainConfig:
     """The configuration of a family of runs on one task.
 
     `schedule` names one of the agent's own; empty, the published one. After its `steps` on the
-    data it goes on for `online_steps` in the environment.
+    data it goes on for `online_steps` in the environment. `checkpoint_every` of 0 is every 100,000
+    steps, and online, where what was met cannot be met again, at least ten times.
     """
 
     task: str
@@ -48,7 +49,7 @@ class TrainConfig:
     eval_episodes: int = 50
     eval_seed: int = 0
     log_every: int = 1000
-    checkpoint_every: int = 100_000
+    checkpoint_every: int = 0
     chunk: int = 100
     run_dir: Path | None = None
     data_dir: Path | None = None
@@ -62,9 +63,9 @@ class TrainConfig:
 
     def validate(self) -> None:
         """Raise `DeFlowError` where a number is out of range or a swept setting cannot vary."""
-        counts = ("steps", "updates_per_step", "eval_every", "log_every", "checkpoint_every")
-        for name in (*counts, "chunk"):
+        for name in ("steps", "updates_per_step", "eval_every", "log_every", "chunk"):
             require(name, getattr(self, name), at_least=1)
+        require("checkpoint_every", self.checkpoint_every, at_least=0)
         require("online_steps", self.online_steps, at_least=0)
         require("env_patience", self.env_patience, above=0)
         require("eval_episodes", self.eval_episodes, at_least=0)
@@ -89,12 +90,11 @@ class TrainConfig:
                 f"The flow of {self.agent.name} {remedy}: otherwise each run's is learnt beside "
                 "its critic."
             )
-        numeric = {
-            f.name
-            for f in dataclasses.fields(self.agent)
-            if isinstance(getattr(self.agent, f.name), float)
-        }
+        fields = {f.name: f.default for f in dataclasses.fields(self.agent)}
+        numeric = {name for name, default in fields.items() if isinstance(default, float)}
         for name in self.over:
+            if name not in fields:
+                raise no_setting(self.agent.name, name, fields)
             if name not in numeric:
                 raise DeFlowError(
                     f"The setting {name} cannot vary inside a family; those that can are "

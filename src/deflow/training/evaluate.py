@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -12,10 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
+from rich.markup import escape
 
 from deflow.core.agent import Agent, State
 from deflow.core.closing import Closing
 from deflow.core.errors import DeFlowError
+from deflow.core.progress import console
 from deflow.core.types import Spec
 from deflow.data.transforms import UNCHANGED, Transforms
 from deflow.envs.make import EnvSpec
@@ -102,7 +105,11 @@ def batched_act(
 
 
 class Evaluator(Closing):
-    """Keeps the environments of a run between its evaluations. A context manager."""
+    """Keeps the environments of a run between its evaluations. A context manager.
+
+    Where a worker raises, dies or, with a `patience`, does not answer for so many seconds for each
+    of its environments, an evaluation is begun again in new processes, and given up after `tries`.
+    """
 
     def __init__(
         self,
@@ -112,7 +119,10 @@ class Evaluator(Closing):
         episodes: int,
         workers: int,
         transforms: Transforms = UNCHANGED,
+        patience: float | None = None,
+        tries: int = 1,
     ):
+        self.patience, self.tries = patience, tries
         self.spec, self.members, self.episodes = spec, members, episodes
         self.slots = min(episodes, max(1, (MAX_DRAWN if spec.frame else MAX_SLOTS) // members))
         self.env, self.workers = env, workers or (os.cpu_count() or 1)
@@ -127,14 +137,38 @@ class Evaluator(Closing):
         policy: Policy = "policy",
         on_tick: Callable[[int, int], None] | None = None,
     ) -> tuple[list[Evaluation], RolloutTimes]:
-        """Every member plays episodes 0, 1, ...; the same for any number of workers."""
+        """Every member plays episodes 0, 1, ...; the same for any number of workers.
+
+        Raises `DeFlowError` where there is no environment, or it fails at every try.
+        """
         if self.env is None:
             raise DeFlowError(
                 "This run names no environment to evaluate in: give --env module:make."
             )
+        for left in reversed(range(self.tries)):
+            try:
+                return self._play(self.env, agents, states, seed, policy, on_tick)
+            except DeFlowError as error:
+                self.close()
+                if not left:
+                    raise
+                console.print(f"[yellow]The evaluation begins again: {escape(str(error))}")
+        raise AssertionError("an evaluation is tried at least once")
+
+    def _play(
+        self,
+        env: EnvSpec,
+        agents: Agent,
+        states: State,
+        seed: int,
+        policy: Policy,
+        on_tick: Callable[[int, int], None] | None,
+    ) -> tuple[list[Evaluation], RolloutTimes]:
         if self.pool is None:
-            workers = min(self.workers, self.slots * self.members)
-            self.pool = EnvPool(self.env, self.slots * self.members, workers)
+            slots = self.slots * self.members
+            workers = min(self.workers, slots)
+            patience = self.patience and self.patience * math.ceil(slots / workers)
+            self.pool = EnvPool(env, slots, workers, patience)
 
         def act(observations: Any, episodes: Any, steps: Any) -> Any:
             if self.transforms.normal:

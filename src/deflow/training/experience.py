@@ -151,7 +151,7 @@ class Experience:
 
     def _give_returns(self, members: NDArray[np.int64]) -> None:
         """The returns of some members' unfinished episodes, as they are now."""
-        for member in members:
+        for member in members[self.met[members] > self.begun[members]]:
             slots = np.arange(self.begun[member], self.met[member]) % self.room
             rewards = np.asarray(self.replay.rewards[member, slots], np.float64)
             masks = np.asarray(self.replay.masks[member, slots])

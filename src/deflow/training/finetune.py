@@ -13,6 +13,7 @@ from deflow.agents.registry import from_settings, name_of, settings_of
 from deflow.core.agent import Agent
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
+from deflow.envs.make import EnvSpec
 from deflow.training.config import TrainConfig
 from deflow.training.family import Family, members_of
 from deflow.training.run_folder import RunFolder
@@ -88,6 +89,7 @@ def finetune(
     config.validate()
     job = prepare_again(folder, config, dataset)
     _check_networks(folder, config, job)
+    _check_world(folder, job)
     check_room(config, job)
     about = (config, job.description, job.spec, job.conversion)
     online = RunFolder.create(place, *about, begun=folder, option="--out")
@@ -108,6 +110,17 @@ def _check_names(
     if swept:
         raise DeFlowError(
             f"The run's members differ in {swept[0]}, which cannot be set for all of them."
+        )
+
+
+def _check_world(folder: RunFolder, job: Job) -> None:
+    """Raise `DeFlowError` where the run was judged in another environment than it would act in."""
+    document = folder.read_json("conversion.json")["env"]
+    known = EnvSpec.from_json(document) if document else None
+    if known and job.env and known != job.env:
+        raise DeFlowError(
+            f"{folder.path} was judged in {known.name}, and would go on in {job.env.name}: a run "
+            "stays in its task, so leave --env."
         )
 
 

@@ -12,9 +12,11 @@ from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.data.columns import discounted_sums
 from deflow.data.dataset import Dataset
+from deflow.data.own import Own
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 from deflow.training.source import Data
+from deflow.training.task import Job
 from deflow.training.train import prepare_again
 
 UNSEEN = 0.05
@@ -45,18 +47,27 @@ class HeldOut:
 
 
 def hold_out(
-    folder: RunFolder, config: TrainConfig, dataset: Data, share: float, seed: int
+    folder: RunFolder,
+    config: TrainConfig,
+    dataset: Data,
+    share: float,
+    seed: int,
+    unseen: Own | None = None,
 ) -> HeldOut:
-    """A run's own data in two parts.
+    """What a run was trained on, to be fitted, and other data, to be looked at afterwards.
 
-    OGBench's sets bring a validation file, which nothing was trained on. Of other data a share of
-    the episodes is held out of the evaluation's fit; the policy itself has seen them.
+    OGBench's sets bring a validation file, and a user may bring `unseen` data, read in the units of
+    the run's own: nothing was trained on them. Where there is neither, a share of the episodes is
+    held out of the evaluation's fit; the policy itself has seen them.
 
     Raises:
-        DeFlowError: other data than the run's, or too few episodes to hold some out.
+        DeFlowError: other data than the run's, unseen data of other widths or units, or too few
+            episodes to hold some out.
     """
     require("share", share, above=0, below=1)
     blind = replace(config, env=None)
+    if unseen:
+        return _beside(prepare_again(folder, blind, dataset), unseen)
     own = folder.read_json("provenance.json")["dataset"]["own"]
     task = None if own or dataset is not None else _ogbench_task(config.task)
     if task is None:
@@ -66,6 +77,23 @@ def hold_out(
     train, validation = load_task(task, config.data_dir)
     prepare_again(folder, blind, train)
     return HeldOut(train, validation, "the validation file, on which nothing was trained")
+
+
+def _beside(job: Job, unseen: Own) -> HeldOut:
+    """The run's data to be fitted, all of the unseen ones to be looked at."""
+    fit, held = job.logged(), unseen.dataset
+    for what in ("observations", "actions"):
+        mine, theirs = (getattr(data, what).shape[1] for data in (fit, held))
+        if mine != theirs:
+            raise DeFlowError(
+                f"{held.name} holds {what} of width {theirs}, and {fit.name}, on which the run was "
+                f"trained, of width {mine}: give data of the same kind."
+            )
+    if unseen.transforms != job.transforms:
+        raise DeFlowError(f"{held.name} was scaled or normalised otherwise than {fit.name}.")
+    if held.fingerprint() == fit.fingerprint():
+        raise DeFlowError(f"{held.name} is what the run was trained on: give data it has not seen.")
+    return HeldOut(fit, held, f"{held.name}, on which nothing was trained")
 
 
 def _ogbench_task(name: str) -> Any:

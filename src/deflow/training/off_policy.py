@@ -16,6 +16,7 @@ from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import progress_bar
 from deflow.data.dataset import Dataset
+from deflow.data.own import Own
 from deflow.training.bootstrap import Estimate, bootstrap, mean_of, rank_correlation_of, slope_of
 from deflow.training.evaluate import Policy
 from deflow.training.fitted import fit_values, look
@@ -55,6 +56,9 @@ class Calibration:
 @dataclass(frozen=True)
 class OffPolicyMember:
     """What the data say of one member. Intervals are bootstraps over held-out episodes.
+
+    Values and returns are sums of the rewards that were learnt, so scaled and shifted ones where
+    the run was told to.
 
     Attributes:
         member: its label.
@@ -119,6 +123,7 @@ def off_policy(
     policy: Policy = "policy",
     best_of: int | None = None,
     settings: FQE | None = None,
+    unseen: Own | None = None,
     data_dir: Path | None = None,
 ) -> OffPolicy:
     """Judge every member of a run by data alone; nothing in the folder changes.
@@ -137,6 +142,8 @@ def off_policy(
         policy: the trained policy, or its base flow alone.
         best_of: take the critic's favourite of so many actions (default: as configured).
         settings: of the fit.
+        unseen: your own data that the run was not trained on, read as its own were
+            (`deflow.data.own.load_again`), to be looked at instead of a share of those.
         data_dir: where datasets are, if not where the run found them.
 
     Raises:
@@ -161,7 +168,7 @@ def off_policy(
         )
     if data_dir:
         config = replace(config, data_dir=data_dir)
-    held_out = hold_out(folder, config, dataset, share, seed)
+    held_out = hold_out(folder, config, dataset, share, seed, unseen)
     data = held_out.held
     labels = [member.label for member in family.members]
     discounts = jnp.asarray(getattr(agents, "discount", jnp.full(len(labels), DISCOUNT)))

@@ -63,6 +63,8 @@ class OnlineLoop:
         with Lockstep(env, seeds, labels=labels, patience=patience) as worlds:
             if sound and recorder.position.phase == self.index:
                 self._restore(worlds, sound)
+                if recorder.due(self.config.eval_every) and not recorder.judged():
+                    recorder.evaluate(states)
             else:
                 recorder.position.phase, recorder.position.step = self.index, 0
                 worlds.begin()
@@ -80,13 +82,14 @@ class OnlineLoop:
             length = recorder.until_next(judged=True)
             states, metrics = self._chunk(worlds, guard, states, length)
             recorder.advance(length, time.perf_counter() - began, metrics)
-            keep = recorder.due(config.checkpoint_every)
+            keep = recorder.due(recorder.checkpoint_every)
             if keep or recorder.due(config.log_every):
-                recorder.write_metrics(self.played.take())
-            if recorder.due(config.eval_every):
-                recorder.evaluate(states)
+                recorder.write_metrics(self.played.take(worlds.failures))
+            # Saved first: an environment that fails while it is judged in costs nothing then.
             if keep:
                 self._save(worlds, states)
+            if recorder.due(config.eval_every):
+                recorder.evaluate(states)
         return states
 
     def _chunk(

@@ -16,6 +16,7 @@ class Played:
 
     def __init__(self, members: int):
         self.members = members
+        self._failures = np.zeros(members, np.int64)
         self._begin()
 
     def _begin(self) -> None:
@@ -37,9 +38,12 @@ class Played:
         self._sums["length"] += np.where(met.ended, met.lengths, 0)
         self._success += np.where(met.ended, met.success, 0)
 
-    def take(self) -> dict[str, NDArray[np.float64]]:
+    def take(self, failures: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
         """By name, a value for each member; NaN where it finished no episode. Counting begins
-        anew."""
+        anew.
+
+        Of the environments' `failures` up to now, those that are new are counted.
+        """
         episodes = self._sums["episodes"]
 
         def mean(total: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -50,6 +54,7 @@ class Played:
         found = {
             "online/episodes": episodes,
             "online/lost_episodes": self._sums["lost"],
+            "online/failures": (failures - self._failures).astype(np.float64),
             "online/return": mean(self._sums["return"]),
             "online/length": mean(self._sums["length"]),
             "online/success": mean(self._success),
@@ -57,5 +62,6 @@ class Played:
         for part, seconds in self.seconds.items():
             milliseconds = 1000 * seconds / max(self.steps, 1)
             found[f"online/{part}_ms"] = np.full(self.members, milliseconds)
+        self._failures = failures.copy()
         self._begin()
         return found

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 from jaxtyping import PyTree
 
-from deflow.core.agent import Phase, State
+from deflow.core.agent import ONLINE, Phase, State
 from deflow.core.progress import console, progress_bar
 from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
@@ -23,6 +23,11 @@ from deflow.training.metrics import Arrays, MetricsLog, combine
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import describe_scores
 from deflow.training.task import Job
+
+TRIES = 3
+"""How often an evaluation is begun, where its environments fail."""
+USUAL_INTERVAL = 100_000
+"""Steps between checkpoints, where nothing is said."""
 
 
 @dataclass
@@ -73,8 +78,16 @@ class Recorder:
         self.log = MetricsLog(self.folder, members, self.total_step)
         self._open.callback(self.log.close)
         self.bar = self._open.enter_context(progress_bar())
-        how = (config.eval_episodes, config.workers, job.transforms)
-        self.evaluator = Evaluator(job.env, job.spec, len(members), *how)
+        self.evaluator = Evaluator(
+            job.env,
+            job.spec,
+            len(members),
+            config.eval_episodes,
+            config.workers,
+            job.transforms,
+            config.env_patience,
+            TRIES,
+        )
         self._open.enter_context(self.evaluator)
         return self
 
@@ -104,10 +117,18 @@ class Recorder:
         self._measured += [measured] if measured else []
         self.bar.update(self._shown, completed=position.step, note=self.note)
 
+    @property
+    def checkpoint_every(self) -> int:
+        """Steps between checkpoints of this phase."""
+        phase = self.phases[self.position.phase]
+        tenth = max(1, phase.steps // 10)
+        usual = min(USUAL_INTERVAL, tenth) if phase.name == ONLINE else USUAL_INTERVAL
+        return self.config.checkpoint_every or usual
+
     def until_next(self, *, judged: bool) -> int:
         """Steps up to the next point where something happens; the same after a resume."""
         config, step = self.config, self.position.step
-        intervals = [config.chunk, config.log_every, config.checkpoint_every]
+        intervals = [config.chunk, config.log_every, self.checkpoint_every]
         intervals += [config.eval_every] if judged else []
         left = self.phases[self.position.phase].steps - step
         return min(left, *(every - step % every for every in intervals))
@@ -192,6 +213,14 @@ class Recorder:
     def kept(self, states: State) -> dict[str, Any]:
         """The arrays that every checkpoint holds."""
         return {"states": states, "keys": jax.random.key_data(self.family.train_keys)}
+
+    def begin_again(self) -> None:
+        """Say what is lost where a run that was stopped had no checkpoint yet."""
+        if done := self._logged():
+            console.print(
+                f"There is no checkpoint yet: at least {done:,} steps are done again, from the "
+                "beginning."
+            )
 
     def _logged(self) -> int:
         """The last step of which something was written down."""

@@ -59,10 +59,18 @@ def source(name: str) -> Source:
 def world(name: str) -> EnvSpec:
     """The environment of a task, or the one of that id or `module:make`, for learning without
     data."""
+    return source(name).env if _is_task(name) else EnvSpec.parse(name)
+
+
+def rewards_of(name: str) -> Transforms:
+    """How a task's rewards are learnt, with data or without."""
+    return source(name).transforms if _is_task(name) else UNCHANGED
+
+
+def _is_task(name: str) -> bool:
     from deflow.data.d4rl import TASKS
 
-    known = name in TASKS or "-singletask" in name
-    return source(name).env if known else EnvSpec.parse(name)
+    return name in TASKS or "-singletask" in name
 
 
 def _ogbench(name: str) -> Source:

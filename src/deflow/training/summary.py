@@ -13,8 +13,8 @@ from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES, score_name
 
 LAST = 3
-"""OGBench's protocol: a run's score is the mean of its last three evaluations; learning online, it
-is the last one alone, beside the one before it began."""
+"""OGBench's protocol: a run's score is the mean of its last three evaluations, on D4RL (in its
+points) the last one alone; so it is learning online, beside the evaluation before that began."""
 
 
 def describe_scores(results: list[Evaluation]) -> str:
@@ -35,7 +35,8 @@ def summarize(folder: RunFolder) -> list[dict[str, Any]]:
     summary = []
     for member, records in by_member.items():
         before = hand_over(records)
-        last = records[-1:] if before else records[-LAST:]
+        alone = before or records[-1].get("points") is not None
+        last = records[-1:] if alone else records[-LAST:]
         own = {
             "member": member,
             "seed": records[0]["seed"],

@@ -14,10 +14,10 @@ from deflow.data.columns_map import Columns
 from deflow.data.dataset import Dataset
 from deflow.data.own import Own
 from deflow.data.transforms import UNCHANGED, Transforms
-from deflow.envs.make import EnvSpec, env_shapes, make_env
+from deflow.envs.make import EnvSpec, env_shapes, make_env, shows_frames
 from deflow.envs.pool import EnvPool
 from deflow.training.config import TrainConfig
-from deflow.training.source import Data, own_env, source, world
+from deflow.training.source import Data, own_env, rewards_of, source, world
 
 _OGBENCH = re.compile(r"(?P<env>.+)-(play|noisy|navigate|stitch|explore)-singletask(-task\d+)?-v0")
 
@@ -64,7 +64,7 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
         if found.name != config.task:
             console.print(f"{config.task} names no task; taking the published one, {found.name}.")
         if found.frames:
-            _require_sight(config, found.name)
+            require_sight(config, found.name)
         own = Own(found.load(config.data_dir), found.transforms)
         env = EnvSpec.parse(config.env) if config.env else found.env
     else:
@@ -73,7 +73,7 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
     dataset = own.dataset
     frame = dataset.frame
     if frame:
-        _require_sight(config, dataset.name)
+        require_sight(config, dataset.name)
     if config.online_steps:
         _check_online(config, env, seen=frame is not None)
     if env is not None:
@@ -99,11 +99,15 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
 def _without_data(config: TrainConfig) -> Job:
     """An environment alone; of its rewards nothing is known yet."""
     env = world(config.env or config.task)
+    # Asked first: an environment that draws cannot be made here.
+    _check_online(config, env, seen=shows_frames(env))
     shape, action_dim = _widths(env)
     _check_online(config, env, seen=len(shape) == 3)
+    transforms = UNCHANGED if config.env else rewards_of(config.task)
     spec = Spec(shape[0], action_dim, reward_range=(0.0, 0.0), total_steps=config.online_steps)
     nothing = {"own": False, "transitions": 0, "episodes": 0, "fingerprint": ""}
-    return Job(None, env, spec, {"name": env.name, **nothing, "behavior_fingerprint": ""})
+    about = {"name": env.name, **nothing, "behavior_fingerprint": ""}
+    return Job(None, env, spec, about, transforms)
 
 
 def _check_online(config: TrainConfig, env: EnvSpec | None, *, seen: bool) -> None:
@@ -119,7 +123,8 @@ def _check_online(config: TrainConfig, env: EnvSpec | None, *, seen: bool) -> No
         )
 
 
-def _require_sight(config: TrainConfig, name: str) -> None:
+def require_sight(config: TrainConfig, name: str) -> None:
+    """Raise `DeFlowError` where the agent cannot learn from frames."""
     if not config.agent.sees_frames:
         raise DeFlowError(
             f"{name} is learned from frames, which {config.agent.name} cannot: choose one of bc, "

@@ -87,7 +87,7 @@ def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Data = None) 
         raise DeFlowError(
             f"{folder.path} was trained on other data than {job.description['name']} holds now "
             f"({recorded['transitions']} transitions then, {job.description['transitions']} now): "
-            "give the original with --data-dir."
+            f"give the original with {'--data' if recorded['own'] else '--data-dir'}."
         )
     if recorded["own"] and job.transforms != transforms_of(folder):
         raise DeFlowError(

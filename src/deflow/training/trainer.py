@@ -47,6 +47,8 @@ class Trainer:
         states, sound = self.family.init(self.job.spec), None
         if resume and checkpoint.existing(self.folder.checkpoints):
             states, sound = self.recorder.restore(states)
+        elif resume:
+            self.recorder.begin_again()
         with self.recorder:
             states = self._offline(states)
             if self.online:
@@ -88,7 +90,7 @@ class Trainer:
             length = recorder.until_next(judged=last)
             active, metrics = self._chunk(guard, family, active, fields, phase, index, length)
             recorder.advance(length, time.perf_counter() - began, metrics)
-            keep = recorder.due(config.checkpoint_every)
+            keep = recorder.due(recorder.checkpoint_every)
             if keep or recorder.due(config.log_every):
                 recorder.write_metrics()
             if last and recorder.due(config.eval_every):
