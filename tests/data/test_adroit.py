@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 
 from deflow.core.errors import DeFlowError
-from deflow.data.adroit import EXPERTS, Expert, play_expert, replay_door_human, roll_expert
+from deflow.data.adroit import EXPERTS, play_expert, replay_door_human, roll_expert
 from deflow.data.d4rl import load_d4rl, normalized_score, parse_d4rl
 from deflow.data.hdf5 import read_hdf5
 from deflow.data.npz import sha256
 from deflow.data.provenance import check_files, provenance_file, read_json
+from deflow.data.readers.dapg import Expert
 from deflow.envs.d4rl import make_d4rl
 
 pytest.importorskip("gymnasium_robotics")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 
 from deflow.core.errors import DeFlowError
-from deflow.data import hdf5
+from deflow.data import guards, hdf5
 from deflow.data.hdf5 import read_hdf5
 
 NUMBERS = st.sampled_from(
@@ -205,7 +205,7 @@ def test_a_chunk_that_inflates_beyond_its_size_is_refused(
 def test_a_chunk_counts_as_memory(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with h5py.File(path, "w") as file:
         file.create_dataset("a", (1,), "i1", chunks=(1 << 31,), maxshape=(None,))
-    monkeypatch.setattr(hdf5, "available_memory", lambda: 1 << 30)
+    monkeypatch.setattr(guards, "available_memory", lambda: 1 << 30)
     refused(path, "declares 2.0 GiB")
 
 
@@ -215,9 +215,10 @@ def test_a_deflated_set_is_read_where_memory_is_tight(
     noise = np.random.default_rng(0).integers(0, 256, 1 << 20, np.uint8)
     with h5py.File(path, "w") as file:
         file.create_dataset("a", data=noise, chunks=(1 << 19,), compression="gzip")
-    monkeypatch.setattr(hdf5, "available_memory", lambda: 8 << 20)
+    for module in (guards, hdf5):
+        monkeypatch.setattr(module, "available_memory", lambda: 8 << 20)
     np.testing.assert_array_equal(read_hdf5(path)["a"], noise)
-    monkeypatch.setattr(hdf5, "available_memory", lambda: 1 << 20)
+    monkeypatch.setattr(guards, "available_memory", lambda: 2 << 20)
     refused(path, "declares")
 
 
@@ -255,3 +256,7 @@ def test_a_long_read_shows_its_progress(path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(hdf5, "_SLOW", 0)
     np.testing.assert_array_equal(read_hdf5(path)["a"], np.arange(4.0))
     assert shown[0].finished
+    odd = path.with_name("[bold].hdf5")
+    path.rename(odd)
+    read_hdf5(odd)
+    assert shown[1].tasks[0].description == "[bold].hdf5, MiB"

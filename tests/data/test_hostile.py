@@ -317,6 +317,21 @@ def missing_in_group(file: Any) -> None:
     del file["data/demo_1/actions"]
 
 
+def unseen_group(file: Any) -> None:
+    del file["data/demo_1/observations"]
+
+
+def deep_unseen_group(file: Any) -> None:
+    file["data/demo_9/obs/joints"] = np.zeros((3, 3))
+
+
+def no_data_beside(file: Any) -> None:
+    """Neither a group without data nor a group elsewhere is an episode."""
+    file.create_group("data/notes")
+    file["mask/train"] = np.arange(3)
+    file["data/total"] = 3
+
+
 def two_depths(file: Any) -> None:
     file["other/demo_9/observations"] = np.zeros((3, 3))
 
@@ -343,6 +358,9 @@ HDF5: list[tuple[str, Make, str]] = [
     ("short-group", grouped(short_group), "demo_1"),
     ("wider-group", grouped(wider_group), "ragged"),
     ("missing-in-group", grouped(missing_in_group), "lacks data/demo_1/actions"),
+    ("unseen-group", grouped(unseen_group), "data/demo_1 holds no 'observations'"),
+    ("deep-unseen-group", grouped(deep_unseen_group), "data/demo_9 holds no 'observations'"),
+    ("no-data-beside", grouped(no_data_beside), ""),
     ("two-depths", grouped(two_depths), "several depths"),
 ]
 
@@ -511,6 +529,21 @@ def inner_link(at: Path) -> Path:
     return folder
 
 
+def data_link(at: Path) -> Path:
+    """The whole of a set's data is a link to another's."""
+    folder = logs.write_minari(at / "log", LOG)
+    shutil.move(folder / "data", at / "outside")
+    (folder / "data").symlink_to(at / "outside")
+    return folder
+
+
+def episode_link(at: Path, layout: str = "arrow") -> Path:
+    folder = logs.write_minari_arrow(at / "log", LOG, layout)
+    shutil.move(folder / "data" / "1", at / "outside")
+    (folder / "data" / "1").symlink_to(at / "outside")
+    return folder
+
+
 def compressed_arrow(at: Path) -> Path:
     folder = logs.write_minari_arrow(at / "log", LOG)
     zeros = {"observations": np.zeros(10**6)}
@@ -568,6 +601,7 @@ def renamed_group(at: Path) -> Path:
 
 
 EVIL = json.dumps({"id": "evil-v0", "entry_point": "deflow_evil:Env", "kwargs": {}})
+MARKUP = json.dumps({"id": "[/bold] x"})
 EVIL_ID = json.dumps({"id": "deflow_evil:Env-v0", "entry_point": "deflow_evil:Env"})
 
 MINARI: list[tuple[str, Make, str]] = [
@@ -608,6 +642,10 @@ MINARI: list[tuple[str, Make, str]] = [
         "in their bounds",
     ),
     ("link", inner_link, "leads out of"),
+    ("data-link", data_link, "leads out of"),
+    ("episode-link", episode_link, "leads out of"),
+    ("episode-link-parquet", lambda at: episode_link(at, "parquet"), "leads out of"),
+    ("markup", minari(env_spec=MARKUP), ""),
     ("group-gone", without_group, "holds 3 episodes"),
     ("group-renamed", renamed_group, "episode_2"),
     ("compressed", compressed_arrow, "compressed"),
@@ -651,7 +689,7 @@ def test_what_exceeds_the_memory_is_refused_before_it_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     path = WHOLE[kind][0](tmp_path)
-    monkeypatch.setattr("deflow.data.readers.guards.available_memory", lambda: 100)
+    monkeypatch.setattr("deflow.data.guards.available_memory", lambda: 100)
     assert "of memory available" in sound_or_refused(path)
 
 

@@ -11,12 +11,16 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.data import logs
 
 from deflow.cli import main
 from deflow.core.errors import DeFlowError
 from deflow.data import iav
 from deflow.data.dataset import Dataset
 from deflow.data.iav import choices_table, intrinsic_action_variance, nearest
+from deflow.data.own import load_own
+from deflow.data.states import load_states
+from deflow.data.transforms import Box
 
 
 def dataset(states: Any, actions: Any, lengths: Any = None) -> Dataset:
@@ -246,3 +250,90 @@ def test_the_command_reads_ones_own_file(tmp_path: Path, capsys: pytest.CaptureF
     np.savez(tmp_path / "mine.npz", allow_pickle=False, **arrays, **flags)
     assert main.run(["data", "iav", str(tmp_path / "mine.npz"), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["queries"] == 50
+
+
+@pytest.mark.parametrize("given", [(), ("terminals",), ("rewards",), ("terminals", "rewards")])
+@pytest.mark.parametrize("kind", ["npz", "hdf5", "grouped", "parquet", "lerobot"])
+def test_the_command_needs_no_rewards_and_no_terminations(
+    kind: str, given: tuple[str, ...], tmp_path: Path
+):
+    pytest.importorskip("h5py")
+    pytest.importorskip("pyarrow")
+    import h5py
+    import pyarrow.parquet as pq
+
+    log = logs.episodes()
+    flat = logs.flat(log)
+    absent = {"rewards", "terminals"} - {*given}
+    path, columns = tmp_path / f"mine.{kind}", ["episode=run"]
+    lengths = [len(episode["actions"]) for episode in log]
+    kept = {k: v for k, v in flat.items() if k not in absent}
+    if kind == "npz":
+        np.savez(path, allow_pickle=False, **kept, run=np.repeat(np.arange(len(log)), lengths))
+    elif kind == "hdf5":
+        with h5py.File(path, "w") as file:
+            for name, array in kept.items():
+                file[name] = array
+            file["run"] = np.repeat(np.arange(len(log)), lengths)
+    elif kind == "grouped":
+        path, columns = tmp_path / "mine.h5", []
+        names = {"observations": 0, "actions": 0, "rewards": "rewards", "terminations": "terminals"}
+        with h5py.File(path, "w") as file:
+            for index, episode in enumerate(log):
+                for name in (name for name, role in names.items() if role not in absent):
+                    file[f"demo_{index}/{name}"] = episode[name]
+    elif kind == "parquet":
+        columns = ["episode=episode"]
+        pq.write_table(logs.table(log).drop_columns(sorted(absent)), path)
+    else:
+        path, columns = logs.write_lerobot(tmp_path / "robot", log), []
+    found = load_states(str(path), columns=columns)
+    ended = "terminals" in given and kind != "lerobot"
+    assert len(found.episode_ends) == len(log)
+    assert (found.masks == 0).sum() == (flat["terminals"].sum() if ended else 0)
+    if "terminals" in given:
+        roles = ["rewards=zero", "terminals=none"] if kind == "lerobot" else ["rewards=zero"]
+        whole = load_own(path, [*columns, *roles]).dataset
+        assert found.fingerprint() == whole.fingerprint()
+
+
+def test_a_set_in_ogbenchs_layout_is_the_same_by_its_path(small_sets: Path):
+    name = "cube-single-play-v0"
+    by_path = load_states(str(small_sets / f"{name}.npz"))
+    assert by_path.fingerprint() == load_states(name, small_sets).fingerprint()
+
+
+def test_a_minari_set_is_read_as_it_is(tmp_path: Path):
+    pytest.importorskip("h5py")
+    log = logs.episodes()
+    folder = logs.write_minari(tmp_path / "set", log)
+    assert load_states(str(folder)).fingerprint() == logs.expected(log)
+
+
+def test_the_units_are_those_that_delta_auto_uses(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    rng = np.random.default_rng(0)
+    states = rng.normal(size=(60, 2)) * [1.0, 50.0]
+    arrays = {"observations": states, "actions": rng.uniform(-0.9, 0.9, (60, 2))}
+    path = tmp_path / "mine.npz"
+    np.savez(path, allow_pickle=False, **arrays)
+
+    def value(*words: str) -> float:
+        assert main.run(["data", "iav", str(path), "--json", *words]) == 0
+        return float(json.loads(capsys.readouterr().out)["value"])
+
+    plain = value()
+    assert value("--action-bounds", "-2", "2") == pytest.approx(plain / 4, rel=1e-4)
+    sides = ("--action-bounds", "-2", "-4", "2", "4")
+    assert plain / 16 < value(*sides) < plain / 4
+    own = load_own(
+        path,
+        ["rewards=zero", "terminals=none"],
+        bounds=Box((-2.0,), (2.0,)),
+        normalize_observations=True,
+    )
+    expected = intrinsic_action_variance(own.dataset).value
+    both = value("--action-bounds", "-2", "2", "--normalize-observations")
+    assert both == pytest.approx(expected)
+    assert both != pytest.approx(plain / 4, rel=1e-3)

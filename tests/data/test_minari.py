@@ -147,6 +147,18 @@ def test_an_environment_that_is_not_known_is_not_taken(capsys: pytest.CaptureFix
     gymnasium.registry[VECTOR] = kept
 
 
+@pytest.mark.parametrize("text", ["[/bold] x", "[red]x[/red]", ":smile:", "[link=x]y"])
+def test_a_sets_own_words_are_printed_as_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    spec = json.dumps({"id": text})
+    folder = logs.write_minari(tmp_path / "[i]set", logs.episodes(), env_spec=spec)
+    assert read_raw(folder).environment is None
+    printed = " ".join(capsys.readouterr().err.split())
+    assert f"{text!r} is no plain id" in printed
+    assert "[i]set" in printed
+
+
 @pytest.mark.parametrize(
     ("change", "reason"),
     [

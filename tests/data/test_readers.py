@@ -101,6 +101,47 @@ def test_a_folder_of_parquet_is_read_in_order(tmp_path: Path) -> None:
     assert load_file(tmp_path).fingerprint() == logs.expected(LOG)
 
 
+def unmarked(folder: Path, *, rows: tuple[int, ...] = (6, 10, 8), **more: Any) -> Path:
+    """A folder of recordings, a file each, in which no column says where one ends."""
+    folder.mkdir()
+    kept = ("observations", "actions", "rewards", *more)
+    whole = logs.table(LOG, **more)
+    first = 0
+    for index, count in enumerate(rows):
+        part = whole.select(kept).slice(first, count)
+        pq.write_table(part, folder / f"take-{index}.parquet")
+        first += count
+    return folder
+
+
+def test_each_parquet_file_of_a_folder_is_a_trajectory_of_its_own(tmp_path: Path) -> None:
+    folder = unmarked(tmp_path / "takes")
+    arrays = logs.flat(LOG)
+    roles = [arrays[name] for name in ("observations", "actions", "rewards")]
+    none = np.zeros(sum(logs.LENGTHS))
+    apart = Dataset.from_arrays(*roles, none, lengths=[6, 10, 8])
+    assert load_file(folder, ["terminals=none"]).fingerprint() == apart.fingerprint()
+    assert apart.transitions == sum(logs.LENGTHS) - 3  # Each file's last row is a cut.
+    last = load_file(folder, ["terminals=last"])
+    np.testing.assert_array_equal(np.flatnonzero(last.masks == 0), [5, 15, 23])
+    alone = load_file(folder / "take-1.parquet", ["terminals=none"])
+    assert (len(alone.episode_ends), alone.transitions) == (1, 9)
+
+
+def test_what_marks_the_ends_goes_before_the_files(tmp_path: Path) -> None:
+    """Rows that go on from one file to the next, as their columns say."""
+    arrays = logs.flat(LOG)
+    runs = np.repeat(np.arange(len(LOG)), logs.LENGTHS)
+    labelled = unmarked(tmp_path / "labelled", run=pa.array(runs))
+    roles = [arrays[name] for name in ("observations", "actions", "rewards")]
+    whole = Dataset.from_arrays(*roles, np.zeros(len(runs)), lengths=list(logs.LENGTHS))
+    found = load_file(labelled, ["terminals=none", "episode=run"])
+    assert found.fingerprint() == whole.fingerprint()
+    cuts = np.isin(np.arange(len(runs)), np.cumsum(logs.LENGTHS) - 1)
+    flagged = unmarked(tmp_path / "flagged", timeouts=pa.array(cuts))
+    assert load_file(flagged, ["terminals=none"]).fingerprint() == whole.fingerprint()
+
+
 @pytest.mark.parametrize("how", ["timeouts", "lengths", "episode", "labels"])
 def test_episodes_come_from_flags_lengths_or_labels(tmp_path: Path, how: str) -> None:
     arrays = logs.flat(LOG)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gymnasium
 import numpy as np
+import ogbench  # noqa: F401  (registers the environments)
 import pytest
 
 from deflow.agents.registry import preset

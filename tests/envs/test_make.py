@@ -60,6 +60,18 @@ def test_what_cannot_be_used_is_refused_with_the_reason(
 
 
 @pytest.mark.parametrize(
+    ("space", "bounds"),
+    [
+        (spaces.Box(-2, 2, (3,)), "-2 2"),
+        (spaces.Box(np.float32([-0.4, -1]), np.float32([0.4, 2.5])), "-0.4 -1 0.4 2.5"),
+    ],
+)
+def test_the_bounds_that_own_data_need_are_told(space: spaces.Box, bounds: str) -> None:
+    with pytest.raises(DeFlowError, match=f"give --action-bounds {bounds};"):
+        validate_env(Walk(action_space=space))
+
+
+@pytest.mark.parametrize(
     ("env_id", "reason"),
     [
         ("pointmaze-medium-v0", "goal-conditioned"),

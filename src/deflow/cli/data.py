@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
+
+from deflow.cli.set_options import SetOptions
 
 if TYPE_CHECKING:
     from deflow.data.oracles_ant import AntExpert
@@ -37,8 +39,9 @@ class Generate:
     """The set, such as cube-single-play-v0 (or one of its tasks)."""
     episodes: int | None = None
     """Training episodes, the official number by default; a tenth as many are for validation."""
-    workers: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """Processes that play episodes at the same time; one for each core by default."""
+    workers: int | None = None
+    """Processes that play episodes at the same time; one for each core by default. Adroit's sets
+    are played in one."""
     seed: int = 0
     """Another seed makes another set."""
     policy: Path | None = None
@@ -49,7 +52,7 @@ class Generate:
     data_dir: Path | None = None
     """The data folder; by default DEFLOW_DATA_DIR, or the user's cache."""
     overwrite: bool = False
-    """Replace files that were made with other settings."""
+    """Replace files that were made with other settings (not Adroit's)."""
     json: bool = False
     """Print one JSON document instead of a table."""
 
@@ -88,6 +91,8 @@ class Generate:
                 raise DeFlowError(
                     f"{self.dataset} {does} --{option}: `deflow data generate --help`."
                 )
+        if wanted is not None:
+            self._refuse_what_adroit_lacks(replayed=self.dataset == HUMAN)
         if self.policy and self.dataset in EXPERTS:
             count = EPISODES if self.episodes is None else self.episodes
             where = (self.policy, folder, count, self.seed)
@@ -97,12 +102,31 @@ class Generate:
         return generate(
             self.dataset,
             episodes=self.episodes,
-            workers=self.workers,
+            workers=(os.cpu_count() or 1) if self.workers is None else self.workers,
             seed=self.seed,
             data_dir=folder,
             overwrite=self.overwrite,
             expert=self._expert(),
         )
+
+    def _refuse_what_adroit_lacks(self, *, replayed: bool) -> None:
+        """Raise `DeFlowError` for an option that could not be carried out."""
+        from deflow.core.errors import DeFlowError
+
+        if self.overwrite:
+            raise DeFlowError(
+                f"{self.dataset} is never overwritten: delete its .hdf5 and .json files first, or "
+                "choose another --data-dir."
+            )
+        if self.workers not in (None, 1):
+            raise DeFlowError(f"{self.dataset} is played in one process; leave --workers.")
+        if replayed and self.episodes is not None:
+            raise DeFlowError(
+                f"{self.dataset} has an episode for each demonstration in the file; leave "
+                "--episodes."
+            )
+        if replayed and self.seed:
+            raise DeFlowError(f"{self.dataset} is replayed, and nothing is drawn; leave --seed.")
 
     def _expert(self) -> AntExpert | None:
         """Who walks, where --policy says; only then is JAX needed."""
@@ -114,7 +138,7 @@ class Generate:
 
 
 @dataclass
-class Inspect:
+class Inspect(SetOptions):
     """Show what a set holds: shapes, ranges, returns, success rows, episode lengths, memory, and
     what looks wrong in it.
 
@@ -123,31 +147,27 @@ class Inspect:
       deflow data inspect cube-single-play-v0
       deflow data inspect cube-single-play-singletask-task1-v0 --json
       deflow data inspect my_arrays.npz
-      deflow data inspect robot_log.parquet --columns observations=state actions=act
-        rewards=zero terminals=none episode=run
+      deflow data inspect log.parquet --columns observations=state episode=run
+      deflow data inspect log.npz --action-bounds -2 2
       deflow data inspect minari:door/human-v2
     """
 
     dataset: Positional[str]
     """A set's name, a task's name (then with its rewards), your own file (.npz, .hdf5, .parquet) or
     folder (Parquet, LeRobot, Minari), or minari: and a set's id."""
-    columns: tuple[str, ...] = ()
-    """Which column of your file is what, each as role=name; vectors of several as role=name,name.
-    The roles: observations, actions, rewards, terminals, timeouts, lengths, episode,
-    next_observations."""
-    data_dir: Path | None = None
-    """The data folder; by default DEFLOW_DATA_DIR, or the user's cache."""
     verify: bool = False
-    """Also compare the files' checksums with those kept when they were made."""
-    json: bool = False
-    """Print one JSON document instead of a table."""
+    """Also compare the files' checksums with those kept when they were made or fetched."""
 
     def run(self) -> int:
         """Read the set and print its numbers."""
         from deflow.data.inspect import inspect
 
         report = inspect(
-            self.dataset, self.data_dir, columns=self.columns or None, verify=self.verify
+            self.dataset,
+            self.data_dir,
+            columns=self.columns or None,
+            bounds=self.bounds,
+            verify=self.verify,
         )
         if self.json:
             _print_json(report)
@@ -156,6 +176,8 @@ class Inspect:
         if report.get("default_task"):
             title += " (the published default task)"
         rows = [("file", report["file"])]
+        if report["verified"]:
+            rows.append(("checksums", "as they were kept"))
         for split in ("train", "validation"):
             if split in report:
                 rows += [(f"{split}: {key}", text) for key, text in _lines(report[split])]

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json as jsonlib
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from deflow.cli.set_options import SetOptions
+
 if TYPE_CHECKING:
-    from deflow.data.dataset import Dataset
     from deflow.data.iav import IAV
 
 
 @dataclass
-class Iav:
+class Iav(SetOptions):
     """Estimate the intrinsic action variance of a set, by which DeFlow's delta is chosen.
 
     For each of many states, the variance of the actions at its nearest neighbours in the set, per
@@ -26,16 +26,16 @@ class Iav:
 
       deflow data iav cube-single-play-v0
       deflow data iav my_arrays.npz --neighbours 10 --no-same-trajectory
-      deflow data iav robot_log.parquet --columns observations=state rewards=zero episode=run
+      deflow data iav log.parquet --columns observations=state episode=run
+      deflow data iav log.npz --action-bounds -2 2 --normalize-observations
       deflow data iav puzzle-3x3-play-v0 --all-choices --json
     """
 
     dataset: Positional[str]
-    """A set's name, a task's name, or your own data as `deflow data inspect` takes them."""
-    columns: tuple[str, ...] = ()
-    """Which column of your file is what, each as role=name."""
-    data_dir: Path | None = None
-    """The data folder; by default DEFLOW_DATA_DIR, or the user's cache."""
+    """A set's name, a task's name, or your own data as `deflow data inspect` takes them; rewards
+    and terminations are not needed."""
+    normalize_observations: bool = False
+    """Bring the observations of your file to mean 0 and deviation 1, as `deflow train` does."""
     neighbours: int = 5
     """States that a variance is taken over."""
     queries: int = 10_000
@@ -52,14 +52,19 @@ class Iav:
     """Distances between observations as they are, or between standardised ones."""
     all_choices: bool = False
     """A table over all four of these, whatever they are set to."""
-    json: bool = False
-    """Print one JSON document instead of a table."""
 
     def run(self) -> int:
         """Estimate it and print it beside the deltas that follow."""
         from deflow.data.iav import choices_table, intrinsic_action_variance
+        from deflow.data.states import load_states
 
-        data = _dataset(self.dataset, self.data_dir, self.columns)
+        data = load_states(
+            self.dataset,
+            self.data_dir,
+            columns=self.columns,
+            bounds=self.bounds,
+            normalize_observations=self.normalize_observations,
+        )
         sizes = {"neighbours": self.neighbours, "queries": self.queries, "seed": self.seed}
         if self.all_choices:
             found = choices_table(data, **sizes)
@@ -80,28 +85,6 @@ class Iav:
         else:
             _print_table(data.name, found)
         return 0
-
-
-def _dataset(name: str, data_dir: Path | None, columns: tuple[str, ...]) -> Dataset:
-    """States and actions, in the box [-1, 1]; a set needs no rewards for this."""
-    from deflow.data.own import is_own, load_own
-
-    if is_own(name):
-        return load_own(name, columns or None).dataset
-    import numpy as np
-
-    from deflow.data.d4rl import TASKS, load_d4rl
-    from deflow.data.folder import data_folder
-
-    if name in TASKS:
-        return load_d4rl(TASKS[name], data_folder(data_dir))
-    from deflow.data.names import parse_dataset
-    from deflow.data.ogbench import locate_set, read_set, to_dataset
-
-    dataset = parse_dataset(name)
-    arrays = read_set(locate_set(dataset, data_dir))
-    count = len(arrays["observations"])
-    return to_dataset(dataset, arrays, np.zeros(count, np.float32), np.ones(count, np.float32))
 
 
 def _deltas(estimate: IAV) -> dict[str, float]:

@@ -26,6 +26,7 @@ COMMANDS = {
     "agents": ("deflow.cli.agents", "Agents", "the systems, and what each of them can be set to"),
     "data generate": ("deflow.cli.data", "Generate", "make a dataset with OGBench's oracles"),
     "data inspect": ("deflow.cli.data", "Inspect", "what a dataset holds"),
+    "data export": ("deflow.cli.export", "Export", "write a set or your own data as a Minari set"),
     "data iav": ("deflow.cli.iav", "Iav", "how much actions differ where states are alike"),
     "doctor": ("deflow.cli.doctor", "Doctor", "versions, devices, rendering, data, network"),
     "demo": ("deflow.cli.demo", "Demo", "data, training and evaluation in eight minutes"),

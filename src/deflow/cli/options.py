@@ -80,7 +80,7 @@ class TrainingOptions:
         return load_own(
             self.data,
             self.columns,
-            bounds=_box(self.action_bounds),
+            bounds=box_of(self.action_bounds),
             normalize_observations=self.normalize_observations,
             scale_rewards=_scale(self.scale_rewards),
             shift_rewards=self.shift_rewards,
@@ -103,7 +103,7 @@ def own_again(folder: RunFolder, data: Path | None) -> Own | None:
     return load_again(data, folder.read_json("conversion.json"))
 
 
-def _box(numbers: tuple[float, ...]) -> Any:
+def box_of(numbers: tuple[float, ...]) -> Any:
     """Bounds of actions; None where none are given."""
     if len(numbers) % 2:
         raise DeFlowError(

@@ -16,8 +16,9 @@ from rich.progress import (
 )
 from rich.text import Text
 
-console = Console(stderr=True)
-"""Progress and log go to stderr, so that stdout holds results alone."""
+console = Console(stderr=True, markup=False, emoji=False)
+"""Progress and log go to stderr, so that stdout holds results alone. Words are shown as they are:
+they may be a file's own."""
 
 
 class RateColumn(ProgressColumn):
@@ -36,14 +37,14 @@ def progress_bar(*, transient: bool = False) -> Progress:
     """
     return Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         RateColumn(),
         TimeElapsedColumn(),
         TextColumn("left"),
         TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
+        TextColumn("{task.fields[note]}", markup=False),
         console=console,
         transient=transient,
     )

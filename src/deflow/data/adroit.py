@@ -6,7 +6,6 @@ Environments come as a maker, `deflow.envs.d4rl.make_d4rl`, since this room make
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -19,8 +18,9 @@ from deflow.core.files import write_json, written_whole
 from deflow.core.progress import console, progress_bar
 from deflow.data import checks
 from deflow.data.folder import ensure_writable
-from deflow.data.npz import read_npz, sha256, sync
+from deflow.data.npz import sha256, sync
 from deflow.data.provenance import check_files, file_entry, provenance_file, read_json
+from deflow.data.readers.dapg import Expert, read_door_demonstrations
 from deflow.data.recipes import Rows
 
 MakeEnv = Callable[[str], Any]
@@ -31,58 +31,6 @@ EXPERTS = ("pen-expert-v1", "door-expert-v1", "hammer-expert-v1", "relocate-expe
 HUMAN = "door-human-v1"
 EPISODES = 5000
 """Trajectories of D4RL's expert sets."""
-
-_LAYERS = ("w0", "b0", "w1", "b1", "w2", "b2")
-_SCALES = ("in_shift", "in_scale", "out_shift", "out_scale", "log_std")
-_DEMOS = ("lengths", "actions", "init_qpos", "init_qvel", "init_door_body_pos")
-
-
-@dataclass(frozen=True)
-class Expert:
-    """One of DAPG's policies: a Gaussian around a small tanh network."""
-
-    layers: tuple[tuple[Array, Array], ...]
-    in_shift: Array
-    in_scale: Array
-    out_shift: Array
-    out_scale: Array
-    log_std: Array
-
-    @classmethod
-    def read(cls, path: Path) -> Expert:
-        """The policy in an .npz file (w0, b0, ..., in_shift, in_scale, out_shift, out_scale,
-        log_std; weights are [out, in]).
-
-        Raises:
-            DeFlowError: the file cannot be read, or its arrays do not fit together.
-        """
-        arrays = read_npz(path, required=(*_LAYERS, *_SCALES))
-        values = {
-            key: checks.finite(checks.numbers(arrays[key], f"{path}: {key}"), f"{path}: {key}")
-            for key in (*_LAYERS, *_SCALES)
-        }
-        layers = tuple((values[f"w{i}"], values[f"b{i}"]) for i in range(3))
-        expert = cls(layers, *(values[key] for key in _SCALES))
-        try:
-            expert.mean(np.zeros(values["in_shift"].shape)) + values["log_std"]
-        except ValueError as error:
-            raise DeFlowError(
-                f"{path} is no expert's file: the shapes of its arrays do not fit together."
-            ) from error
-        return expert
-
-    @property
-    def widths(self) -> tuple[int, int]:
-        """Widths of observations and actions."""
-        return len(self.in_shift), len(self.log_std)
-
-    def mean(self, observation: Array) -> Array:
-        """[act] for an observation [obs]; not clipped."""
-        x = (observation - self.in_shift) / (self.in_scale + 1e-8)
-        for index, (weight, bias) in enumerate(self.layers):
-            x = weight @ (np.tanh(x) if index else x) + bias
-        mean: Array = x * self.out_scale + self.out_shift
-        return mean
 
 
 def play_expert(env: Any, expert: Expert, seed: int, episode: int) -> dict[str, Array]:
@@ -135,7 +83,7 @@ def roll_expert(
 
     Raises:
         DeFlowError: an unknown set, a policy that does not fit it, a folder that cannot be written,
-            or files of other settings in it.
+            files of other settings in it, or a simulation that left finite numbers.
     """
     if dataset not in EXPERTS:
         raise DeFlowError(
@@ -173,35 +121,22 @@ def replay_door_human(demos: Path, data_dir: Path, *, make_env: MakeEnv) -> Path
     stored: no terminals, a timeout on each last row. Files are written as by `roll_expert`.
 
     Args:
-        demos: .npz file of concatenated arrays: `lengths` [D], `actions` [N, 28], and per
-            demonstration `init_qpos`, `init_qvel` [D, 30] and `init_door_body_pos` [D, 3].
+        demos: the demonstrations' .npz file; see `read_door_demonstrations`.
         data_dir: the data folder, made where it is missing.
         make_env: as for `roll_expert`.
 
     Raises:
         DeFlowError: see `roll_expert`.
     """
-    arrays = read_npz(demos, required=_DEMOS)
-    actions = checks.numbers(arrays["actions"], f"{demos}: actions")
-    lengths = checks.numbers(arrays["lengths"], f"{demos}: lengths")
+    lengths, actions, states = read_door_demonstrations(demos)
     count = len(lengths)
-    fits = all(
-        arrays[key].shape == (count, n) for key, n in zip(_DEMOS[2:], (30, 30, 3), strict=True)
-    )
-    if not fits or actions.shape != (lengths.sum(), 28) or (lengths < 1).any():
-        raise DeFlowError(
-            f"{demos} is no file of door demonstrations: its arrays do not fit together."
-        )
     settings: Settings = {"dataset": HUMAN, "episodes": count, "demos_sha256": sha256(demos)}
     env = make_env(HUMAN)
     starts = np.cumsum(lengths) - lengths
 
     def played() -> Iterator[dict[str, Array]]:
         for index, (start, length) in enumerate(zip(starts, lengths, strict=True)):
-            state = {
-                key.removeprefix("init_"): np.asarray(arrays[key][index], np.float64)
-                for key in _DEMOS[2:]
-            }
+            state = {key: np.asarray(column[index], np.float64) for key, column in states.items()}
             yield _replay(env, state, actions[start : start + length])
 
     try:
@@ -252,10 +187,12 @@ def _write(
         console.print(f"{target} is already there, made with these settings; nothing to do.")
         return target
     ensure_writable(data_dir)
-    parts = []
+    parts: list[dict[str, Array]] = []
     with progress_bar() as bar:
         task = bar.add_task(f"{settings['dataset']}: episodes", total=count, note="")
         for part in episodes:
+            for key, column in part.items():
+                checks.finite(column, f"{settings['dataset']}, episode {len(parts)}: {key}")
             parts.append(part)
             mean = np.mean([part["rewards"].sum() for part in parts[-100:]])
             bar.update(task, advance=1, note=f"return {mean:,.0f}")

@@ -86,7 +86,8 @@ def _name_first(narrow: Array, array: Array, what: str) -> None:
         return
     where = np.argwhere(wrong)[0]
     value = array[tuple(where)]
-    place = f"row {where[0]}" + (f", column {where[1]}" if len(where) > 1 else "")
+    names = zip(("row", "column"), where, strict=False)
+    place = ", ".join(f"{name} {index}" for name, index in names) or "the number"
     reason = "is too large for float32" if np.isfinite(value) else f"is {value}"
     more = int(wrong.sum()) - 1
     raise DeFlowError(

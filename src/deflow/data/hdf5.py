@@ -13,6 +13,7 @@ import numpy as np
 from deflow.core.errors import DeFlowError
 from deflow.core.memory import available_memory
 from deflow.core.progress import progress_bar
+from deflow.data.guards import require_memory
 
 Array = np.ndarray[Any, Any]
 
@@ -188,13 +189,7 @@ def _judge_memory(path: Path, datasets: dict[str, Any]) -> None:
     """Raise where the numbers, or one chunk on its way, would not fit into memory."""
     need = sum(_bytes(dataset) for dataset in datasets.values())
     need += max((_chunk_bytes(d) for d in datasets.values() if d.chunks is not None), default=0)
-    available = available_memory()
-    if need > available:
-        raise DeFlowError(
-            f"{path} declares {need / 2**30:,.1f} GiB of numbers, and this machine has "
-            f"{available / 2**30:,.1f} GiB of memory available; read fewer datasets or use a "
-            "smaller file."
-        )
+    require_memory(path, need)
 
 
 def _bytes(dataset: Any) -> int:
@@ -209,7 +204,8 @@ def _read(path: Path, datasets: dict[str, Any]) -> dict[str, Array]:
     total, done = sum(sizes.values()), 0
     arrays: dict[str, Array] = {}
     with progress_bar(transient=True) if total > _SLOW else nullcontext() as bar:
-        task = bar.add_task(f"{path.name}, MiB", total=total >> 20, note="") if bar else None
+        shown = f"{path.name}, MiB"
+        task = bar.add_task(shown, total=total >> 20, note="") if bar else None
         for name, dataset in datasets.items():
             arrays[name] = np.asarray(dataset[()])
             done += sizes[name]

@@ -171,10 +171,7 @@ def _check(dataset: Dataset, trajectory: Rows, every: Sequence[Choices], queries
         require_choices(choices)
         require("neighbours", choices.neighbours, at_least=2)
     if dataset.observations.ndim != 2:
-        raise DeFlowError(
-            f"{dataset.name} is observed as pictures, and states are compared by their numbers: "
-            "take the set of the same task from states."
-        )
+        raise seen_as_pictures(dataset.name)
     wanted = max(choices.others for choices in every)
     rows, largest = len(trajectory), int(np.bincount(trajectory).max())
     if rows <= max(wanted, 1):
@@ -188,6 +185,14 @@ def _check(dataset: Dataset, trajectory: Rows, every: Sequence[Choices], queries
             f"{dataset.name} has {rows - largest} transitions outside its longest trajectory, too "
             f"few for {apart} neighbours that belong to others: allow those of the same trajectory."
         )
+
+
+def seen_as_pictures(name: str) -> DeFlowError:
+    """Why states that are pictures have no IAV."""
+    return DeFlowError(
+        f"{name} is observed as pictures, and states are compared by their numbers: take the set "
+        "of the same task from states."
+    )
 
 
 def _standardised(states: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -11,14 +11,18 @@ from deflow.core.errors import DeFlowError
 from deflow.data.d4rl import TASKS, load_d4rl, locate_d4rl
 from deflow.data.dataset import Dataset
 from deflow.data.folder import data_folder
-from deflow.data.names import parse_dataset, parse_task, tasks
-from deflow.data.npz import read_npz
-from deflow.data.ogbench import LAYOUT, Array, locate_set, read_set, relabel, to_dataset
-from deflow.data.own import Given, choose_box, is_own, read_raw
-from deflow.data.provenance import check_files, validation_file
-from deflow.data.readers.npz import judge_sizes
+from deflow.data.names import is_visual, parse_dataset, parse_task, tasks
+from deflow.data.ogbench import LAYOUT, locate_set, read_set, relabel, to_dataset
+from deflow.data.own import Given, choose_box, is_own, read_raw, refuse_with_a_set
+from deflow.data.peek import column_names, holds_frames, in_ogbench_layout
+from deflow.data.provenance import check_files, provenance_file, read_json, validation_file
+from deflow.data.ranges import ranges, spread_of
+from deflow.data.readers.raw import RawData
+from deflow.data.states import unlabelled
 from deflow.data.suspicious import finite_part, suspicious
-from deflow.data.transforms import Transforms
+from deflow.data.transforms import Box, Transforms
+from deflow.data.visual import TASKS as VISUAL_TASKS
+from deflow.data.visual import read_visual, relabel_visual
 
 _DISTINCT = 20
 
@@ -40,27 +44,32 @@ def describe(dataset: Dataset) -> dict[str, Any]:
         "transitions": dataset.transitions,
         "episodes": len(dataset.episode_ends),
         "arrays": {
-            "observations": _ranges(dataset.observations),
-            "actions": _ranges(dataset.actions[rows]),
+            "observations": ranges(dataset.observations),
+            "actions": ranges(dataset.actions[rows]),
         },
         "rewards": {
-            **_spread(dataset.rewards[rows]),
+            **spread_of(dataset.rewards[rows]),
             "distinct": len(values),
             "values": dict(zip(map(str, values.tolist()), counts.tolist(), strict=True))
             if len(values) <= _DISTINCT
             else None,
         },
-        "returns": _spread(returns),
+        "returns": spread_of(returns),
         "success_rows": solved,
         "success_episodes": len(np.unique(episode[dataset.masks[rows] == 0])),
-        "episode_lengths": _spread(lengths),
+        "episode_lengths": spread_of(lengths),
         "bytes": dataset.nbytes,
         "fingerprint": dataset.fingerprint(),
     }
 
 
 def inspect(
-    name: str, data_dir: Path | None = None, *, columns: Given = None, verify: bool = False
+    name: str,
+    data_dir: Path | None = None,
+    *,
+    columns: Given = None,
+    bounds: Box | None = None,
+    verify: bool = False,
 ) -> dict[str, Any]:
     """Describe a set by its name, one of its tasks' names, or your own file, folder or Minari id.
 
@@ -71,113 +80,120 @@ def inspect(
 
     Args:
         columns: which column of your own file is what; see `Columns`.
+        bounds: of the actions in your own file, as `load_own` takes them.
         verify: compare the files' checksums with those kept when they were made.
 
     Raises:
-        DeFlowError: an unknown name, or a file that is absent or damaged.
+        DeFlowError: an unknown name, a file that is absent or damaged, options for your own file
+            beside a set's name, or nothing was kept to verify it with.
     """
     if is_own(name):
-        return {"file": name, **_describe_own(name, columns)}
+        if verify:
+            _verify_own(name)
+        return {"file": name, "verified": verify, **_describe_own(name, columns, bounds)}
+    refuse_with_a_set(name, columns=columns, action_bounds=bounds)
     if name in TASKS:
         folder = data_folder(data_dir)
+        target = locate_d4rl(TASKS[name], folder, download=False)
+        _verify(target, verify)
         task_set = load_d4rl(TASKS[name], folder, download=False)
-        found = {"file": str(locate_d4rl(TASKS[name], folder, download=False))}
-        return {**found, "train": describe(task_set), "suspicious": suspicious(task_set)}
+        found = {"file": str(target), "verified": verify, "train": describe(task_set)}
+        return {**found, "suspicious": suspicious(task_set)}
     dataset = parse_dataset(name)
     target = locate_set(dataset, data_dir, download=False)
-    kept = check_files(target, full=verify)
-    if verify and not kept:
-        raise DeFlowError(f"No checksum was kept of {target}, so there is nothing to compare with.")
-    sets = {"train": read_set(target), "validation": read_set(validation_file(target))}
+    _verify(target, verify)
+    read = read_visual if is_visual(dataset) else read_set
+    label = relabel_visual if is_visual(dataset) else relabel
+    sets = {"train": read(target), "validation": read(validation_file(target))}
     findings: list[str] = []
     report: dict[str, Any] = {"dataset": dataset, "file": str(target), "verified": verify}
     report["suspicious"] = findings
     if "singletask" in name:
         task = parse_task(name)
         report |= {"task": task.name, "default_task": task.defaulted}
-        labels = relabel(task, sets)
-        for (split, arrays), label in zip(sets.items(), labels, strict=True):
-            whole = to_dataset(f"{task.name}, {split}", arrays, *label)
+        for (split, arrays), labels in zip(sets.items(), label(task, sets), strict=True):
+            whole = to_dataset(f"{task.name}, {split}", arrays, *labels)
             report[split] = describe(whole)
             findings += [f"{split}: {finding}" for finding in suspicious(whole)]
         return report
     for split, arrays in sets.items():
-        whole = to_dataset(f"{dataset}, {split}", arrays, *_zeros(arrays))
+        whole = unlabelled(f"{dataset}, {split}", arrays)
         report[split] = _without_rewards(whole)
         findings += [f"{split}: {finding}" for finding in suspicious(whole, rewarded=False)]
-    own = [task for task in map(parse_task, tasks()) if task.dataset == dataset]
+    own = [task for task in map(parse_task, (*tasks(), *VISUAL_TASKS)) if task.dataset == dataset]
     report["success_rows_of_tasks"] = {
         task.name: {
             split: int((masks[~arrays["terminals"]] == 0).sum())
-            for (split, arrays), (_, masks) in zip(sets.items(), relabel(task, sets), strict=True)
+            for (split, arrays), (_, masks) in zip(sets.items(), label(task, sets), strict=True)
         }
         for task in own
     }
     return report
 
 
-def _describe_own(name: str, columns: Given) -> dict[str, Any]:
+def _verify(target: Path, full: bool) -> None:
+    """Compare a set's files with what was kept of them."""
+    if not check_files(target, full=full) and full:
+        raise DeFlowError(f"No checksum was kept of {target}, so there is nothing to compare with.")
+
+
+def _verify_own(name: str) -> None:
+    """Compare a file with what was kept of it when it was made here, if it was."""
     path = Path(name).expanduser()
-    if path.suffix == ".npz" and columns is None and path.is_file():
-        judge_sizes(path)
-        arrays = read_npz(path)
-        if "rewards" not in arrays and {"observations", "actions", "terminals"} <= set(arrays):
-            return _describe_ogbench(path, arrays)
+    kept = read_json(provenance_file(path)).get("files") if path.is_file() else None
+    if not isinstance(kept, dict) or path.name not in kept:
+        raise DeFlowError(
+            f"--verify compares with the checksum that was kept when a set was made or fetched "
+            f"here, and of {name} none was kept; leave it."
+        )
+    _verify(path, full=True)
+
+
+def _describe_own(name: str, columns: Given, bounds: Box | None) -> dict[str, Any]:
+    path = Path(name).expanduser()
+    if columns is None and bounds is None and in_ogbench_layout(path):
+        return _describe_ogbench(path)
     raw = read_raw(name, columns)
+    unmarked = _unmarked(raw)
     raw, findings = finite_part(raw)
-    box = choose_box(raw, quiet=True)
-    if box is not None and raw.bounds is None:
+    box = choose_box(raw, bounds, quiet=True)
+    if box is not None and bounds is None and raw.bounds is None:
         findings.append(
             f"actions lie between {min(box.low):g} and {max(box.high):g}, outside [-1, 1], and the "
-            "file declares no bounds: the numbers here are of actions scaled by their range"
+            "file declares no bounds: the numbers here are of actions scaled by their range; give "
+            "--action-bounds LOW HIGH"
         )
     dataset = Transforms(box=box).apply(raw).dataset()
-    return {"train": describe(dataset), "suspicious": findings + suspicious(dataset)}
+    return {"train": describe(dataset), "suspicious": unmarked + findings + suspicious(dataset)}
 
 
-def _describe_ogbench(path: Path, arrays: dict[str, Array]) -> dict[str, Any]:
-    if not set(LAYOUT) <= set(arrays):
+def _unmarked(raw: RawData) -> list[str]:
+    """Said where nothing tells one trajectory from the next."""
+    silent = raw.timeouts is None and raw.lengths is None
+    if not silent or len(raw.observations) < 2 or raw.ends()[:-1].any():
+        return []
+    return [
+        "nothing marks where trajectories end: the whole file is taken as one; name a column with "
+        "episode=..., timeouts=... or lengths=..."
+    ]
+
+
+def _describe_ogbench(path: Path) -> dict[str, Any]:
+    names = column_names(path)
+    if not set(LAYOUT) <= set(names):
         raise DeFlowError(
-            f"{path} holds {', '.join(arrays)}: neither rewards, as your own arrays would, nor "
-            "qpos, as a set in OGBench's layout would."
+            f"{path} holds {', '.join(names)}: neither rewards, as your own arrays would (say "
+            "--columns rewards=zero where there are none), nor qpos, as a set in OGBench's layout "
+            "would."
         )
-    whole = read_set(path)
-    dataset = to_dataset(path.name, whole, *_zeros(whole))
+    whole = read_visual(path) if holds_frames(path) else read_set(path)
+    dataset = unlabelled(path.name, whole)
     return {
         "train": _without_rewards(dataset),
         "suspicious": suspicious(dataset, rewarded=False),
     }
 
 
-def _zeros(arrays: dict[str, Array]) -> tuple[Array, Array]:
-    count = len(arrays["observations"])
-    return np.zeros(count, np.float32), np.ones(count, np.float32)
-
-
 def _without_rewards(dataset: Dataset) -> dict[str, Any]:
     absent = ("rewards", "returns", "success_rows", "success_episodes", "fingerprint")
     return {key: value for key, value in describe(dataset).items() if key not in absent}
-
-
-def _ranges(array: Array) -> dict[str, Any]:
-    """Shape and spread of a matrix, and of each of its columns."""
-    low, high = array.min(axis=0), array.max(axis=0)
-    return {
-        "shape": list(array.shape),
-        "dtype": str(array.dtype),
-        "min": float(low.min()),
-        "max": float(high.max()),
-        "mean": float(array.mean(dtype=np.float64)),
-        "std": float(array.std(dtype=np.float64)),
-        "column_min": low.tolist(),
-        "column_max": high.tolist(),
-    }
-
-
-def _spread(values: Array) -> dict[str, float]:
-    return {
-        "min": float(values.min()),
-        "median": float(np.median(values)),
-        "mean": float(values.mean(dtype=np.float64)),
-        "max": float(values.max()),
-    }

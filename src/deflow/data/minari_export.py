@@ -21,6 +21,7 @@ from deflow.data.readers.documents import registered
 from deflow.data.readers.guards import require_package
 from deflow.data.readers.minari import ID, datasets_folder
 from deflow.data.readers.raw import Environment
+from deflow.data.transforms import Box
 
 Episode = dict[str, np.ndarray[Any, Any]]
 
@@ -33,6 +34,7 @@ def export_minari(
     dataset_id: str,
     *,
     root: Path | None = None,
+    box: Box | None = None,
     environment: Environment | None = None,
     description: str = "",
     author: str = "",
@@ -47,6 +49,8 @@ def export_minari(
         dataset: to be written; its actions lie in [-1, 1].
         dataset_id: such as `cube/play-v0`.
         root: Minari's folder of sets; by default where Minari looks for them.
+        box: bounds that the dataset's actions were scaled from: they are written in its units, and
+            it is declared as their space. Without one they stay in [-1, 1].
         environment: the registered environment to name in the set, with its arguments.
         description: a sentence for those who find the set.
         author: who made it.
@@ -59,22 +63,18 @@ def export_minari(
             environment is not registered, observations are frames, or those of a trajectory do
             not follow one another.
     """
-    if not ID.fullmatch(dataset_id):
-        raise DeFlowError(f"{dataset_id!r} is no id of a Minari set, such as 'cube/play-v0'.")
-    target = (root or datasets_folder()) / dataset_id
-    require_package("h5py", "files", target)
-    if target.exists():
-        raise DeFlowError(f"{target} is already there; choose another id, or delete it first.")
+    target = minari_target(dataset_id, root)
     if dataset.observations.ndim != 2:
         raise DeFlowError(f"{dataset.name} holds frames, and only vectors are written here.")
     spec = _env_spec(environment)
+    sides = (box.low, box.high) if box else ((-1.0,), (1.0,))
     _require_chains(dataset)
     ensure_writable(target.parent)
     partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
         (partial / "data").mkdir(parents=True)
         file = partial / "data" / "main_data.hdf5"
-        episodes, steps = _write_episodes(dataset, file)
+        episodes, steps = _write_episodes(dataset, box, file)
         metadata = {
             "dataset_id": dataset_id,
             "minari_version": LAYOUT_VERSION,
@@ -83,8 +83,8 @@ def export_minari(
             "total_episodes": episodes,
             "total_steps": steps,
             "dataset_size": round(file.stat().st_size / 1e6, 1),
-            "observation_space": _box(dataset.observations.shape[1], np.inf),
-            "action_space": _box(dataset.actions.shape[1], 1.0),
+            "observation_space": _space(dataset.observations.shape[1], (-np.inf,), (np.inf,)),
+            "action_space": _space(dataset.actions.shape[1], *sides),
             "description": description or f"{dataset.name}, written by DeFlow.",
             **({"author": [author]} if author else {}),
             **({"env_spec": spec} if spec else {}),
@@ -95,6 +95,21 @@ def export_minari(
         raise DeFlowError(f"{target} could not be written ({error.strerror}).") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+    return target
+
+
+def minari_target(dataset_id: str, root: Path | None = None) -> Path:
+    """The folder that a set of this id would be written to.
+
+    Raises:
+        DeFlowError: no id, a set of that id is there already, or h5py is not installed.
+    """
+    if not ID.fullmatch(dataset_id):
+        raise DeFlowError(f"{dataset_id!r} is no id of a Minari set, such as 'cube/play-v0'.")
+    target = (root or datasets_folder()) / dataset_id
+    require_package("h5py", "files", target)
+    if target.exists():
+        raise DeFlowError(f"{target} is already there; choose another id, or delete it first.")
     return target
 
 
@@ -111,18 +126,19 @@ def _require_chains(dataset: Dataset) -> None:
         )
 
 
-def _episodes(dataset: Dataset) -> Iterator[Episode]:
+def _episodes(dataset: Dataset, box: Box | None) -> Iterator[Episode]:
     bounds = np.searchsorted(dataset.rows, dataset.episode_ends, side="right")
     first = 0
     for last in bounds:
         if last > first:
             rows, final = dataset.rows[first:last], dataset.next_rows[last - 1]
+            actions = dataset.actions[rows]
             terminations = dataset.masks[rows] == 0
             truncations = np.zeros(len(rows), np.bool_)
             truncations[-1] = not terminations[-1]
             yield {
                 "observations": dataset.observations[np.append(rows, final)],
-                "actions": dataset.actions[rows],
+                "actions": box.back(actions) if box else actions,
                 "rewards": dataset.rewards[rows],
                 "terminations": terminations,
                 "truncations": truncations,
@@ -130,14 +146,14 @@ def _episodes(dataset: Dataset) -> Iterator[Episode]:
         first = last
 
 
-def _write_episodes(dataset: Dataset, path: Path) -> tuple[int, int]:
+def _write_episodes(dataset: Dataset, box: Box | None, path: Path) -> tuple[int, int]:
     """Write every episode; returns their number and that of their steps."""
     import h5py
 
     episodes = steps = 0
     with h5py.File(path, "w", track_order=True) as file, progress_bar(transient=True) as bar:
         task = bar.add_task("episodes", total=len(dataset.episode_ends), note="")
-        for index, episode in enumerate(_episodes(dataset)):
+        for index, episode in enumerate(_episodes(dataset, box)):
             group = file.create_group(f"episode_{index}")
             group.attrs["id"] = index
             group.attrs["total_steps"] = len(episode["rewards"])
@@ -148,9 +164,11 @@ def _write_episodes(dataset: Dataset, path: Path) -> tuple[int, int]:
     return episodes, steps
 
 
-def _box(width: int, bound: float) -> str:
-    sides = {"low": [-bound] * width, "high": [bound] * width}
-    return json.dumps({"type": "Box", "dtype": "float32", "shape": [width], **sides})
+def _space(width: int, low: tuple[float, ...], high: tuple[float, ...]) -> str:
+    """A box as Minari writes it down; a single bound holds for every column."""
+    sides = {"low": low, "high": high}
+    wide = {side: list(b) * (width if len(b) == 1 else 1) for side, b in sides.items()}
+    return json.dumps({"type": "Box", "dtype": "float32", "shape": [width], **wide})
 
 
 def _env_spec(environment: Environment | None) -> str | None:

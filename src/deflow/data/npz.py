@@ -14,6 +14,7 @@ from numpy.lib import format as npy
 
 from deflow.core.errors import DeFlowError
 from deflow.core.files import written_whole
+from deflow.data.guards import require_memory
 
 Array = np.ndarray[Any, Any]
 
@@ -24,12 +25,13 @@ def read_npz(
     """Every array of an .npz file but those in `skip`, pickles refused.
 
     Raises:
-        DeFlowError: the file is absent, empty, truncated, no .npz, holds objects, or lacks an array
-            named in `required`.
+        DeFlowError: the file is absent, empty, truncated, no .npz, holds objects, lacks an array
+            named in `required`, or would take more memory than there is.
     """
     try:
         if path.stat().st_size == 0:
             raise DeFlowError(f"{path} is empty; delete it and fetch or generate the set again.")
+        judge_sizes(path, skip)
         loaded: Any = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise DeFlowError(
@@ -56,6 +58,27 @@ def read_npz(
             f"{path} is truncated or is no .npz file ({_word(error)}); delete it and fetch or "
             "generate the set again."
         ) from error
+
+
+def judge_sizes(path: Path, skip: Sequence[str] = ()) -> None:
+    """Raise `DeFlowError` where the archive would not fit into memory, or hides its size.
+
+    NumPy reads no more of an array than the archive declares. A file that is no archive at all is
+    left to NumPy, which says what it is.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+    except Exception:  # It will be read, and refused in its own words.
+        return
+    for member in members:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise DeFlowError(
+                f"{path}: {member.filename!r} is compressed in a way that NumPy does not write; "
+                "save the arrays again with numpy.savez_compressed."
+            )
+    read = [member for member in members if member.filename.removesuffix(".npy") not in skip]
+    require_memory(path, sum(member.file_size for member in read))
 
 
 def _read_member(path: Path, archive: Any, key: str) -> Array:

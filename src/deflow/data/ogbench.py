@@ -40,8 +40,9 @@ def load_task(
     Looks in the data folder, then in OGBench's own, then downloads the official files.
 
     Raises:
-        DeFlowError: the set is neither here nor to be had, or its files are damaged, lack an array,
-            hold numbers that are not finite, or do not fit the task's environment.
+        DeFlowError: the set is neither here nor to be had, or its files are damaged, too large for
+            the memory, lack an array, hold numbers that are not finite, or do not fit the task's
+            environment.
     """
     if task.visual:
         from deflow.data.visual import load_training, load_validation

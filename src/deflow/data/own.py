@@ -149,6 +149,16 @@ def is_own(name: str) -> bool:
     )
 
 
+def refuse_with_a_set(name: str, **given: object) -> None:
+    """Raise `DeFlowError` where options for own data come with a name that means none."""
+    for option, value in given.items():
+        if value:
+            raise DeFlowError(
+                f"--{option.replace('_', '-')} is for data of your own, and {name!r} is no file, "
+                "folder or minari: and an id; leave it, or mend the name."
+            )
+
+
 def reader_of(path: Path) -> Reader:
     """The reader for a path, by its ending or by what the folder holds.
 

@@ -28,6 +28,7 @@ from deflow.data.provenance import validation_file
 
 if TYPE_CHECKING:
     from deflow.data.dataset import Dataset
+    from deflow.data.ogbench import Array, Arrays
     from deflow.data.recipes import Recipe
 
 DATASETS = tuple(
@@ -82,9 +83,7 @@ def _unknown(kind: str, name: str, known: tuple[str, ...]) -> DeFlowError:
 
 
 def load_training(task: Task, data_dir: Path | None = None, *, download: bool = True) -> Dataset:
-    """The training set of a visual task with its rewards, which its qpos tell.
-
-    Says what memory the frames take before it is taken; each is kept once, as bytes.
+    """The training set of a visual task with its rewards, which its qpos tell; see `read_visual`.
 
     Raises:
         DeFlowError: as `deflow.data.ogbench.load_task`, or the frames would not fit.
@@ -102,15 +101,33 @@ def load_validation(task: Task, data_dir: Path | None = None, *, download: bool 
     return _load(task, f"{task.name} (validation)", validation_file(target))
 
 
-def _load(task: Task, name: str, path: Path) -> Dataset:
-    from deflow.data.ogbench import LAYOUT, checked_set, relabel, to_dataset
+def read_visual(path: Path) -> Arrays:
+    """The arrays of a visual set's file, checked; keys as in the file.
+
+    Says what memory the frames take before it is taken; each is kept once, as bytes.
+
+    Raises:
+        DeFlowError: as `deflow.data.ogbench.read_set`, or the frames would not fit.
+    """
+    from deflow.data.ogbench import LAYOUT, checked_set
 
     arrays = read_npz(path, required=LAYOUT, skip=("observations",))
-    seen = read_frames(path)
-    arrays = checked_set(path, {"observations": seen, **arrays})
-    # The environment of states has the same goals and need not draw.
-    plain = replace(task, env_id=task.env_id.removeprefix("visual-"))
-    (labels,) = relabel(plain, {path.stem: arrays})
+    return checked_set(path, {"observations": read_frames(path), **arrays})
+
+
+def relabel_visual(task: Task, sets: dict[str, Arrays]) -> list[tuple[Array, Array]]:
+    """As `deflow.data.ogbench.relabel`, by the environment of states, which has the same goals and
+    need not draw."""
+    from deflow.data.ogbench import relabel
+
+    return relabel(replace(task, env_id=task.env_id.removeprefix("visual-")), sets)
+
+
+def _load(task: Task, name: str, path: Path) -> Dataset:
+    from deflow.data.ogbench import to_dataset
+
+    arrays = read_visual(path)
+    (labels,) = relabel_visual(task, {path.stem: arrays})
     return to_dataset(name, arrays, *labels)
 
 

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.markup import escape
 
 from deflow.core.closing import Closing
 from deflow.core.errors import DeFlowError
@@ -286,7 +285,8 @@ class Lockstep(Closing):
             ) from cause
         fate = "which was being played again" if self._again else f"steps dropped: {steps}"
         console.print(
-            f"[yellow]{escape(self.labels[member])} gives up episode {episode} ({fate}) and "
+            f"{self.labels[member]} gives up episode {episode} ({fate}) and "
             f"begins the next one in a new process; failure {count} in a row of at most "
-            f"{self.limit}: {escape(str(cause))}"
+            f"{self.limit}: {cause}",
+            style="yellow",
         )

@@ -254,10 +254,20 @@ def env_shapes(env: gymnasium.Env[Any, Any]) -> tuple[tuple[int, ...], int]:
         raise refuse("its actions have no bounds; give a bounded box of actions.")
     if not (np.all(action.low == -1) and np.all(action.high == 1)):
         raise refuse(
-            "its actions are not bounded by -1 and 1; wrap it with "
-            "gymnasium.wrappers.RescaleAction(env, -1, 1)."
+            "its actions are not bounded by -1 and 1; where your data hold them as it takes them, "
+            f"give --action-bounds {_sides(action)}; where they were logged from -1 to 1, or there "
+            "are none, wrap it with gymnasium.wrappers.RescaleAction(env, -1, 1)."
         )
     return tuple(observation.shape), action.shape[0]
+
+
+def _sides(box: gymnasium.spaces.Box) -> str:
+    """A box's lows, then its highs, as `--action-bounds` takes them; one of each if all agree."""
+    import numpy as np
+
+    alike = (box.low == box.low[0]).all() and (box.high == box.high[0]).all()
+    sides = [side[:1] if alike else side for side in (box.low, box.high)]
+    return " ".join(np.format_float_positional(each, trim="-") for each in np.concatenate(sides))
 
 
 def shows_frames(spec: EnvSpec) -> bool:

@@ -72,6 +72,6 @@ def _draw(folders: list[RunFolder], path: Path) -> str | None:
     try:
         draw_report(folders, path, "step", "train_seconds")
     except DeFlowError as error:
-        console.print(f"[yellow]{error}")
+        console.print(str(error), style="yellow")
         return None
     return str(path)

@@ -106,7 +106,8 @@ def newest_sound(folder: Path) -> Path:
         if problem is None:
             return checkpoint
         console.print(
-            f"[yellow]Checkpoint {checkpoint.name} is damaged ({problem}); using the one before it."
+            f"Checkpoint {checkpoint.name} is damaged ({problem}); using the one before it.",
+            style="yellow",
         )
     raise DeFlowError(f"There is no usable checkpoint in {folder}: train the run again.")
 

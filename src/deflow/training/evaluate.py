@@ -13,7 +13,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
-from rich.markup import escape
 
 from deflow.core.agent import Agent, State
 from deflow.core.closing import Closing
@@ -152,7 +151,7 @@ class Evaluator(Closing):
                 self.close()
                 if not left:
                     raise
-                console.print(f"[yellow]The evaluation begins again: {escape(str(error))}")
+                console.print(f"The evaluation begins again: {error}", style="yellow")
         raise AssertionError("an evaluation is tried at least once")
 
     def _play(

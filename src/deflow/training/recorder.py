@@ -109,7 +109,7 @@ class Recorder:
         """So many more steps of the phase are done, in so many seconds."""
         position = self.position
         for entry in self.guard.frozen[len(position.frozen) :]:
-            console.print(f"[yellow]{entry.sentence()}")
+            console.print(entry.sentence(), style="yellow")
         position.frozen = tuple(self.guard.frozen)
         position.step += steps
         position.train_seconds += seconds

@@ -1,1 +1,1 @@
-"""One reader for each format in which a user's own data may come; all give `RawData`."""
+"""One reader for each format in which data may come; those of a user's own give `RawData`."""

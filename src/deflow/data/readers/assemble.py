@@ -33,6 +33,9 @@ _WAYS_OUT = {
     "rewards": f", or say rewards={ZERO} where nothing is to be learned from them",
     "terminals": f", or say terminals={NONE} (every trajectory was cut) or terminals={LAST}",
 }
+_MARKS = {"timeouts", "lengths", "episode"}
+"""Roles that say where trajectories end, however they ended."""
+
 _SHOWN = 20
 
 
@@ -44,7 +47,9 @@ class Table:
         path: for messages; its stem names the data.
         names: every column there is.
         read: the named columns, each as a list with one array [rows, ...] per part.
-        episodes: the labels of the parts, where each is a trajectory; else there is one part.
+        episodes: the labels of the parts, where each is a trajectory.
+        files: the labels of the parts, where each is a file: a trajectory of its own where nothing
+            else marks where one ends. Without episodes and files there is one part.
         usual: the names that a role goes by in this format, beside those that all share.
     """
 
@@ -52,6 +57,7 @@ class Table:
     names: Sequence[str]
     read: Callable[[Sequence[str]], Mapping[str, list[Array]]]
     episodes: Sequence[str] = ()
+    files: Sequence[str] = ()
     usual: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
@@ -144,10 +150,9 @@ def _joined(
 ) -> list[Array]:
     """A role's arrays, part by part: [rows, columns] for vectors, [rows] for numbers."""
     found = []
+    labels = table.episodes or table.files
     for index in range(len(parts[names[0]])):
-        label = f"{table.path.stem}: {role}" + (
-            f" of {table.episodes[index]}" if table.episodes else ""
-        )
+        label = f"{table.path.stem}: {role}" + (f" of {labels[index]}" if labels else "")
         arrays = [_numbers(parts[name][index], role, label) for name in names]
         if len(arrays) > 1 or (role in ("observations", "next_observations")):
             arrays = [array[:, None] if array.ndim == 1 else array for array in arrays]
@@ -181,9 +186,10 @@ def _numbers(array: Array, role: str, what: str) -> Array:
 def _layout(table: Table, roles: Mapping[str, list[Array]]) -> tuple[Array | None, bool]:
     """The lengths of the parts where these are trajectories, and whether an observation more
     closes each of them."""
-    if not table.episodes:
-        return None, False
     lengths = [len(actions) for actions in roles["actions"]]
+    if not table.episodes:
+        alone = table.files and not roles.keys() & _MARKS
+        return (_some(lengths) if alone else None), False
     one_more = "next_observations" not in roles and all(
         len(seen) == length + 1 for seen, length in zip(roles["observations"], lengths, strict=True)
     )
@@ -195,8 +201,13 @@ def _layout(table: Table, roles: Mapping[str, list[Array]]) -> tuple[Array | Non
                     f"{table.path}: {role} of {label} have {len(array)} rows, and its actions have "
                     f"{length}; they must agree, or every trajectory hold one observation more."
                 )
+    return _some(lengths), one_more
+
+
+def _some(lengths: Sequence[int]) -> Array:
+    """The lengths of the parts that hold any row."""
     kept = np.asarray(lengths)
-    return kept[kept > 0], one_more
+    return kept[kept > 0]
 
 
 def _flat(table: Table, role: str, arrays: list[Array]) -> Array:

@@ -1,4 +1,4 @@
-"""What every reader guards against: too much memory, links that leave, errors in many tongues."""
+"""What every reader guards against: links that leave, errors in many tongues, absent packages."""
 
 from __future__ import annotations
 
@@ -8,24 +8,12 @@ from pathlib import Path
 from typing import TypeVar
 
 from deflow.core.errors import DeFlowError
-from deflow.core.memory import available_memory
 from deflow.core.progress import progress_bar
 
 T = TypeVar("T")
 
 _FEW = 64
 """So many files are read in no time."""
-
-
-def require_memory(path: Path, need: int) -> None:
-    """Raise `DeFlowError` where a file declares more bytes than the machine can hold."""
-    available = available_memory()
-    if need > available:
-        raise DeFlowError(
-            f"{path} declares {need / 2**30:,.1f} GiB of numbers, and this machine has "
-            f"{available / 2**30:,.1f} GiB of memory available; split it or drop what is not "
-            "needed."
-        )
 
 
 def watched(items: Sequence[T], what: str) -> Iterator[T]:

@@ -59,7 +59,11 @@ def dataset_names(path: Path) -> list[str]:
 
 
 def episode_groups(path: Path, names: Sequence[str], first: str) -> list[str]:
-    """The groups, each with its slash, that hold a column of this name, by their numbers."""
+    """The groups, each with its slash, that hold a column of this name, by their numbers.
+
+    Raises:
+        DeFlowError: they lie at several depths, or a group of data beside them lacks the column.
+    """
     groups = [name.removesuffix(first) for name in names if name.endswith(f"/{first}")]
     parents = {group.rstrip("/").rpartition("/")[0] for group in groups}
     if len(parents) > 1:
@@ -67,6 +71,16 @@ def episode_groups(path: Path, names: Sequence[str], first: str) -> list[str]:
             f"{path} holds {first!r} at several depths (under {', '.join(sorted(parents)[:4])}); "
             "name the columns in full, or keep all episodes in one group."
         )
+    for parent in parents:
+        within = f"{parent}/" if parent else ""
+        inner = (name.removeprefix(within) for name in names if name.startswith(within))
+        beside = {f"{within}{name.partition('/')[0]}/" for name in inner if "/" in name}
+        if without := sorted(beside - set(groups), key=natural):
+            raise DeFlowError(
+                f"{path}: {without[0].rstrip('/')} holds no {first!r}, as {groups[0].rstrip('/')} "
+                "beside it does; complete that episode or take it out of the file (a group that is "
+                "no episode does not matter where columns are named in full)."
+            )
     return sorted(groups, key=natural)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from deflow.core.errors import DeFlowError
-from deflow.data.readers.guards import one_error, require_memory
+from deflow.data.guards import require_memory
+from deflow.data.readers.guards import one_error
 
 _MAGIC = b"ARROW1\0\0"
 _RECORD_BATCH = 3

@@ -62,7 +62,7 @@ def read(path: Path, columns: Columns) -> RawData:
             f"declares {str(declared)[:20]}; fetch what is missing."
         )
     if "frame_index" in whole.names:
-        frames = whole.read(["frame_index"])["frame_index"][0]
+        frames = np.concatenate(whole.read(["frame_index"])["frame_index"])
         apart = np.diff(frames.reshape(len(frames), -1)[:, 0]) != 1
         apart &= ~raw.ends()[:-1]
         if apart.any():

@@ -16,6 +16,7 @@ import numpy as np
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
 from deflow.data.columns_map import Columns
+from deflow.data.guards import require_memory
 from deflow.data.readers.arrow import column_numbers
 from deflow.data.readers.assemble import Table, assemble
 from deflow.data.readers.documents import environment_of, read_object
@@ -59,8 +60,8 @@ def read(path: Path, columns: Columns) -> RawData:
     """
     if columns != Columns():
         raise DeFlowError(f"{path} is a Minari set, which names its own columns; give none.")
-    folder = path / "data" if (path / "data").is_dir() else path
-    metadata = read_object(require_inside(folder, folder / "metadata.json"))
+    folder = require_inside(path, path / "data") if (path / "data").is_dir() else path
+    metadata = read_object(require_inside(path, folder / "metadata.json"))
     for space in ("observation_space", "action_space"):
         if space not in metadata:
             raise DeFlowError(
@@ -160,15 +161,19 @@ def _read_arrow(
 ) -> Mapping[str, list[Array]]:
     arrays: dict[str, list[Array]] = {name: [] for name in wanted}
     keys = {_name(leaf): leaf.keys for leaf in leaves}
+    held = 0
     for index in watched(range(episodes), "episodes"):
-        with one_error(folder / str(index), "Minari episode"):
-            columns = _columns(folder / str(index), layout)
+        place = require_inside(folder, folder / str(index))
+        with one_error(place, "Minari episode"):
+            columns = _columns(place, layout)
             for name in wanted:
                 top = "observations" if name in keys else name
                 label = f"{name} of episode {index}"
                 column = column_numbers(_inner(columns[top], keys.get(name, ())), label)
                 # The row of the last observation is filled up with an action that was not taken.
                 arrays[name].append(column if name in keys else column[:-1])
+                held += column.nbytes
+        require_memory(folder, held, held)
     return {name: _checked(folder, name, widths, found) for name, found in arrays.items()}
 
 

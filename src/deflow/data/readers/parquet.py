@@ -10,12 +10,12 @@ import numpy as np
 
 from deflow.core.errors import DeFlowError
 from deflow.data.columns_map import Columns
+from deflow.data.guards import require_memory
 from deflow.data.readers.arrow import column_numbers
 from deflow.data.readers.assemble import Table, assemble
 from deflow.data.readers.guards import (
     one_error,
     require_inside,
-    require_memory,
     require_package,
     watched,
 )
@@ -31,7 +31,9 @@ _BATCH = 1 << 14
 def read(path: Path, columns: Columns) -> RawData:
     """The data of a .parquet file, or of all in a folder, in the order of their numbers.
 
-    A vector is a column of lists, or several columns of numbers that `columns` joins.
+    A vector is a column of lists, or several columns of numbers that `columns` joins. In a folder
+    of several files each is a trajectory of its own, cut after its last row, unless timeouts,
+    lengths or an episode column say where trajectories end.
 
     Raises:
         DeFlowError: a file that is absent, damaged or lies outside the folder, another type than
@@ -45,7 +47,10 @@ def table(
 ) -> Table:
     """The columns of some Parquet files as one table; see `Table` for `usual`."""
     names = column_names(files[0])
-    return Table(path, names, lambda wanted: read_files(files, wanted), usual=usual or {})
+    labels = [file.name for file in files] if len(files) > 1 else ()
+    return Table(
+        path, names, lambda wanted: read_files(files, wanted), files=labels, usual=usual or {}
+    )
 
 
 def parquet_files(folder: Path, pattern: str = "**/*.parquet") -> list[Path]:
@@ -71,19 +76,28 @@ def column_names(file: Path) -> list[str]:
 
 
 def read_files(files: Sequence[Path], wanted: Sequence[str]) -> Mapping[str, list[Array]]:
-    """The named columns of all files, joined."""
+    """The named columns, an array for each file, of one type and width."""
     found: dict[str, list[Array]] = {name: [] for name in wanted}
+    held = 0
     for file in watched(files, "files"):
         with one_error(file, "Parquet file"):
             for name, column in read_columns(file, wanted).items():
                 found[name].append(column_numbers(column, f"{file.name}: {name}"))
+                held += found[name][-1].nbytes
+        require_memory(file.parent, held, held)
     for name, arrays in found.items():
         if len({array.shape[1:] for array in arrays}) > 1:
             raise DeFlowError(
                 f"{name!r} has rows of different widths in {files[0].parent}; every file must have "
                 "the same."
             )
-    return {name: [np.concatenate(arrays)] for name, arrays in found.items()}
+    return {name: _of_one_type(arrays) for name, arrays in found.items()}
+
+
+def _of_one_type(arrays: list[Array]) -> list[Array]:
+    """Whole numbers in one file and fractions in another are both fractions."""
+    common = np.result_type(*arrays)
+    return [array.astype(common, copy=False) for array in arrays]
 
 
 def read_columns(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
@@ -107,7 +121,7 @@ def read_columns(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
         chunks: dict[str, list[Any]] = {name: [] for name in wanted}
         for batch in opened.iter_batches(batch_size=_BATCH, columns=list(wanted)):
             seen, held = seen + batch.num_rows, held + batch.nbytes
-            require_memory(file, held * max(rows, seen) // max(seen, 1))
+            require_memory(file, held * max(rows, seen) // max(seen, 1), held)
             for name, column in chunks.items():
                 column.append(batch.column(batch.schema.get_field_index(name)))
         return {
