@@ -40,6 +40,7 @@ from deflow.envs.d4rl import DIFFERENCES, make_d4rl
 from deflow.experiments.lineup import record, train_all
 from deflow.training.config import TrainConfig
 from deflow.training.curve import save_figure
+from deflow.training.judge import judge
 from deflow.training.run_folder import RunFolder
 
 COMMAND = "python benchmarks/d4rl_sets.py --dapg FOLDER"
@@ -156,16 +157,30 @@ def entry(task: str, name: str, folder: RunFolder) -> dict[str, Any]:
     """A finished run's points at its last step, over all episodes of all seeds."""
     records = folder.read_lines(folder.evaluations)
     last = [r for r in records if r["total_step"] == records[-1]["total_step"]]
-    points = [normalized_score(task, e["return"]) for r in last for e in r["episodes"]]
     found = record(name, folder)
     del found["run_dir"], found["members"]
     found["provenance"]["command"] = COMMAND
+    flow = {"base_flow": points_of(task, base_flow(folder))} if name == "deflow" else {}
+    return {**found, **points_of(task, last), **flow, "published": PUBLISHED[task].get(name)}
+
+
+def base_flow(folder: RunFolder) -> list[dict[str, Any]]:
+    """What the flow that DeFlow refines does by itself, played once and kept."""
+    kept = folder.path / "base_flow.json"
+    if not kept.exists():
+        count = folder.config().eval_episodes
+        write_json(kept, judge(folder, episodes=count, policy="prior").json())
+    members: list[dict[str, Any]] = json.loads(kept.read_text())["members"]
+    return members
+
+
+def points_of(task: str, records: list[dict[str, Any]]) -> dict[str, Any]:
+    """D4RL's points over all episodes of some evaluations."""
+    points = [normalized_score(task, e["return"]) for r in records for e in r["episodes"]]
     return {
-        **found,
         "points": round(float(np.mean(points)), 2),
         "standard_error": round(float(np.std(points, ddof=1)) / len(points) ** 0.5, 2),
         "episodes": len(points),
-        "published": PUBLISHED[task].get(name),
     }
 
 
@@ -248,6 +263,9 @@ def tables(document: dict[str, Any]) -> None:
             paper = [str(part) for part in system["published"] or "-" if part is not None]
             here = f"{system['points']:.1f} ± {system['standard_error']:.1f}"
             print(f"| {system['name']} | {here} | {' ± '.join(paper)} |")
+            if flow := system.get("base_flow"):
+                here = f"{flow['points']:.1f} ± {flow['standard_error']:.1f}"
+                print(f"| its base flow alone | {here} | - |")
         print("", *(f"- {line}" for line in task["differences"]), sep="\n")
     if document["missing"]:
         print(f"\nNot trained yet: {', '.join(document['missing'])}.")
