@@ -158,7 +158,7 @@ def draw(records: list[dict[str, Any]], overall: dict[str, Any], path: Path) -> 
 def main() -> None:
     """Train, fit, correlate and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=50_000)
+    parser.add_argument("--steps", type=int, default=20_000)
     parser.add_argument("--fqe-steps", type=int, default=20_000)
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 256, 256])
     parser.add_argument("--eval-episodes", type=int, default=50)
@@ -176,6 +176,7 @@ def main() -> None:
         "command": "python benchmarks/off_policy.py",
         "task": TASK,
         "episodes_of_data": 300,
+        "steps": options.steps,
         "fqe_steps": options.fqe_steps,
         "rank_correlation_with_success": found,
         "checkpoints": records,
