@@ -114,7 +114,9 @@ def seen(small_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("task", ["-singletask", "-singletask-task1", ""])
+@pytest.mark.parametrize(
+    "task", [pytest.param("-singletask", marks=pytest.mark.slow), "-singletask-task1", ""]
+)
 def test_visual_sets_are_inspected_like_those_of_states(
     seen: Path, small_sets: Path, task: str
 ) -> None:
