@@ -82,6 +82,7 @@ def main() -> None:
         document["published"] = PUBLISHED
         document["ordered"] = ordered(document["sets"])
         document["provenance"] = provenance({})
+        document["provenance"]["command"] = document["command"]
         write_json(options.out, document)
     for row in document["ordered"]:
         values = ", ".join(f"{name} {value:.4f}" for name, value in row["values"].items())
