@@ -219,3 +219,9 @@ def test_every_requirement_is_pinned_inside_its_range():
         not in Requirement(line).specifier
     ]
     assert not unmet, "constraints.txt does not hold: " + ", ".join(unmet)
+
+
+def test_an_agent_fits_two_hundred_lines():
+    agents = (ROOT / "src" / "deflow" / "agents").rglob("*.py")
+    lengths = {path.name: len(path.read_text().splitlines()) for path in agents}
+    assert max(lengths.values()) <= 200, lengths

@@ -24,7 +24,6 @@ from jaxtyping import Array, PRNGKeyArray
 from deflow.agents.shared import Flowing, Grads, Implicit, gradient_of, share_flow
 from deflow.behavior.flow import VectorField, integrate, interpolate
 from deflow.core.agent import Noise, Phase, State, Update
-from deflow.core.checks import require_unset
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction import decision_flow as steering
@@ -51,6 +50,7 @@ class DecisionFlow(Flowing, Implicit):
     """What both variants share. Behaviour and critics come first and rest in the last phase."""
 
     schedules: ClassVar[tuple[str, ...]] = ("staged",)
+    unused: ClassVar[Mapping[str, str]] = {"solver": "the decisions are Euler's steps"}
 
     expectile: float = setting(0.7, above=0, below=1)
     """Which expectile of Q the state's value is (mazes: 0.9)."""
@@ -64,10 +64,6 @@ class DecisionFlow(Flowing, Implicit):
     """Gradient steps of the behaviour flow; 0 takes as many as the policy."""
     value_steps: int = setting(0, at_least=0)
     """Gradient steps of IQL's critics; 0 takes as many as the policy."""
-
-    def validate(self) -> None:
-        super().validate()
-        require_unset(self, "solver", "the decisions are Euler's steps")
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> DFState:
         keys = jax.random.split(key, 5)
@@ -170,10 +166,6 @@ class DFDiv(DecisionFlow):
 
     previous_action: bool = setting(True)
     """Let V^chi see the environment's previous action, zeros where an episode begins."""
-
-    def validate(self) -> None:
-        super().validate()
-        require_unset(self, "solver", "the decisions are Euler's steps")
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> DFState:
         key, critic_key = jax.random.split(key)

@@ -12,6 +12,7 @@ take the parameters from before the step.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import equinox as eqx
@@ -30,7 +31,6 @@ from deflow.behavior.diffusion import (
     noise_loss,
 )
 from deflow.core.agent import Mode, Noise, Phase, State
-from deflow.core.checks import require_unset
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.best_of import best_of
@@ -161,14 +161,13 @@ class IDQL(Diffusing):
     """Settings of IDQL."""
 
     name: ClassVar[str] = "idql"
+    unused: ClassVar[Mapping[str, str]] = dict.fromkeys(
+        ("actor_hidden", "actor_layer_norm"),
+        "what acts is the noise model, with a width of its own",
+    )
 
     best_of: int = setting(32, at_least=1)
     """Actions proposed for each that is taken (N of Table 6)."""
-
-    def validate(self) -> None:
-        super().validate()
-        for name in ("actor_hidden", "actor_layer_norm"):
-            require_unset(self, name, "what acts is the noise model, which has a width of its own")
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> IDQLState:
         return IDQLState(**self.begin(key, spec))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -11,6 +11,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from deflow.core.checks import require_unset
 from deflow.core.settings import check_settings
 from deflow.core.types import Batch, Clock, Metrics, Spec
 
@@ -90,10 +91,14 @@ class Agent(eqx.Module):
     """Whether it also learns where observations are frames."""
     needs_data: ClassVar[bool] = True
     """Whether it learns from logged data; one that does not begins in an empty world."""
+    unused: ClassVar[Mapping[str, str]] = {}
+    """Settings that it inherits and never asks, and why: to set one is refused."""
 
     def validate(self) -> None:
         """Raise `DeFlowError` where a setting is out of range."""
         check_settings(self)
+        for name, why in self.unused.items():
+            require_unset(self, name, why)
 
     @abc.abstractmethod
     def init(self, key: PRNGKeyArray, spec: Spec) -> State:
