@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deflow.agents.registry import DEFAULT_STEPS, from_settings, preset, published_steps
+from deflow.agents.registry import from_settings, preset, usual_steps
 from deflow.core.agent import Agent
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
@@ -48,8 +48,7 @@ def train(
     if isinstance(agent, str):
         online = options.get("online_steps", 0) > 0
         published = preset(agent, env_name(task), online)
-        steps = published_steps(agent, env_name(task), online) or DEFAULT_STEPS
-        options = {"steps": steps, **options}
+        options = {"steps": usual_steps(agent, env_name(task), online), **options}
         agent = from_settings(agent, {**published, **(settings or {})})
     config = TrainConfig(
         task=task,

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from deflow.cli import main
+from deflow.cli.evaluate import _print_off_policy
+from deflow.data.transforms import Transforms
+from deflow.training.run_folder import RunFolder
 
 Printed = Callable[..., Any]
 
@@ -35,3 +39,16 @@ def test_what_does_not_go_together_is_said(finished: Path, refused: Callable[...
     assert "give them again, with --data FILE" in refused(*words)
     assert "plays no episode" in refused(*words, "--video", "x.gif")
     assert "fqe_steps must be at least 1" in refused(*words, "--fqe-steps", 0)
+
+
+def test_the_units_of_values_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    folder = RunFolder(tmp_path)
+    held = SimpleNamespace(
+        json=lambda: dict.fromkeys(("source", "episodes", "transitions", "fitted_transitions"), 1)
+    )
+    found: Any = SimpleNamespace(folder=folder, members=[], held_out=held, steps=1)
+    for scale, said in ((1.0, False), (0.5, True)):
+        units = Transforms(reward_scale=scale).to_json()
+        folder.write_json("conversion.json", {"transforms": units})
+        _print_off_policy(found)
+        assert ("(r +0) times 0.5" in capsys.readouterr().out) is said

@@ -230,6 +230,7 @@ def test_an_agent_without_published_settings_is_said(capsys: pytest.CaptureFixtu
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        (["--steps", "0"], "steps must be at least 1"),
         (["--set", "fql.sample=1"], "no setting 'sample'"),
         (["--set", "alpha=3"], "whose setting"),
         (["--set", "idql.actor_hidden=8,8"], "would change nothing"),

@@ -17,6 +17,8 @@ from deflow import DeFlowError, train
 from deflow.core.agent import Agent, Phase
 from deflow.core.settings import setting
 from deflow.data.dataset import Dataset
+from deflow.data.own import Own
+from deflow.data.transforms import Transforms
 from deflow.training.bootstrap import bootstrap, mean_of, rank_correlation_of, slope_of
 from deflow.training.held_out import discounted_returns, episodes_of
 from deflow.training.off_policy import OffPolicy, off_policy
@@ -245,6 +247,15 @@ def test_a_flow_policy_has_every_part(joint: RunFolder, data: Dataset):
         assert member["discount"] == pytest.approx(0.99)
 
 
+def test_data_that_were_not_trained_on_are_looked_at_instead(aiming: RunFolder):
+    other = toy.dataset(12, seed=5)
+    found = off_policy(aiming, dataset=DATA, unseen=Own(other), steps=2, settings=SMALL)
+    assert found.held_out.fit.fingerprint() == DATA.fingerprint()
+    assert found.held_out.held.fingerprint() == other.fingerprint()
+    assert found.held_out.json()["episodes"] == 12
+    assert "nothing was trained" in found.held_out.source
+
+
 # Refusals --------------------------------------------------------------------------------------
 
 
@@ -258,9 +269,24 @@ def test_a_flow_policy_has_every_part(joint: RunFolder, data: Dataset):
         ({"dataset": toy.dataset(6)}, "trained on other data"),
         ({"settings": FQE(tau=0.0)}, "tau must be"),
         ({"policy": "prior"}, "no base flow"),
+        ({"unseen": Own(toy.dataset(150))}, "data it has not seen"),
+        ({"unseen": Own(counting([3, 4], ended=True))}, "observations of width 1"),
+        ({"unseen": Own(toy.dataset(6), Transforms(reward_scale=2.0))}, "scaled or normalised"),
         ({"best_of": 4}, "does not choose among several"),
     ],
-    ids=["steps", "share", "too few", "own", "other", "fit", "prior", "several"],
+    ids=[
+        "steps",
+        "share",
+        "few",
+        "own",
+        "other",
+        "fit",
+        "prior",
+        "same",
+        "narrow",
+        "units",
+        "several",
+    ],
 )
 def test_a_mistake_is_named(aiming: RunFolder, options: Any, said: str):
     with pytest.raises(DeFlowError, match=said):

@@ -170,3 +170,8 @@ def published_steps(name: str, env_name: str, online: bool = False) -> int | Non
     entry = published(name).get(env_name, {})
     steps: int | None = entry.get("steps")
     return entry.get("online", {}).get("steps", steps) if online else steps
+
+
+def usual_steps(name: str, env_name: str, online: bool = False) -> int:
+    """The published steps, or where there are none `DEFAULT_STEPS`."""
+    return published_steps(name, env_name, online) or DEFAULT_STEPS

@@ -96,9 +96,8 @@ class Export(SetOptions):
         if found.frames:
             raise _frames(found.name)
         data = found.load(self.data_dir)
-        given = data.rewards / found.transforms.reward_scale - found.transforms.reward_shift
         env_id = found.env.env_id
-        data = replace(data, rewards=given.astype(data.rewards.dtype))
+        data = replace(data, rewards=found.transforms.reward_back(data.rewards))
         return data, None, Environment(env_id, found.env.kwargs) if env_id else None
 
 

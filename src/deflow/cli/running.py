@@ -57,20 +57,20 @@ class Running(TrainingOptions):
         """The run's configuration."""
         from deflow.training.config import TrainConfig
 
-        options.setdefault("steps", self.steps or self.usual_steps(agent))
+        options.setdefault("steps", self._usual_steps(agent) if self.steps is None else self.steps)
         names = {f.name for f in dataclasses.fields(TrainConfig)}
         shared = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
         shared = {name: value for name, value in shared.items() if name in names}
         return TrainConfig(**{**shared, "agent": agent, "run_dir": run_dir, **options})
 
-    def usual_steps(self, agent: Agent) -> int:
+    def _usual_steps(self, agent: Agent) -> int:
         """The steps on data that the agent is published with for the task, else a default."""
-        from deflow.agents.registry import DEFAULT_STEPS, name_of, published_steps
+        from deflow.agents.registry import DEFAULT_STEPS, name_of, usual_steps
         from deflow.training.task import env_name
 
-        paper, online = self.preset == "paper", self.online_steps > 0
-        found = published_steps(name_of(agent), env_name(self.task), online) if paper else None
-        return found or DEFAULT_STEPS
+        if self.preset == "none":
+            return DEFAULT_STEPS
+        return usual_steps(name_of(agent), env_name(self.task), self.online_steps > 0)
 
     def check_owners(self, labels: Iterable[str]) -> None:
         """Raise `DeFlowError` where --set speaks of an agent that is not among `labels`."""

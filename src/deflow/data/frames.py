@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
-from numpy.lib import format as npy
 from numpy.typing import NDArray
 
 from deflow.core.errors import DeFlowError
@@ -16,6 +15,7 @@ from deflow.core.frames import STACK
 from deflow.core.memory import available_memory
 from deflow.core.progress import console, progress_bar
 from deflow.data import checks
+from deflow.data.npz import header
 
 Frames = NDArray[np.uint8]
 Indices = NDArray[np.int32]
@@ -105,9 +105,7 @@ def read_frames(path: Path, key: str = "observations") -> Frames:
     what = f"{path}: {key}"
     try:
         with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
-            version = npy.read_magic(file)
-            reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
-            shape, fortran, dtype = reader(file)
+            shape, fortran, dtype = header(file)
             if dtype != np.uint8 or len(shape) != 4 or fortran or 0 in shape:
                 raise _no_frames(what, shape, dtype)
             console.print(f"{path.name}: {require_memory(str(path), shape)}.")

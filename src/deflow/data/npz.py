@@ -7,7 +7,7 @@ import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import IO, Any, cast
 
 import numpy as np
 from numpy.lib import format as npy
@@ -79,6 +79,15 @@ def judge_sizes(path: Path, skip: Sequence[str] = ()) -> None:
             )
     read = [member for member in members if member.filename.removesuffix(".npy") not in skip]
     require_memory(path, sum(member.file_size for member in read))
+
+
+def header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, whether columns come first, and dtype of an array of an archive, opened at its
+    beginning; the numbers follow."""
+    version = npy.read_magic(file)
+    reader = npy.read_array_header_1_0 if version == (1, 0) else npy.read_array_header_2_0
+    found: tuple[tuple[int, ...], bool, np.dtype[Any]] = reader(file)
+    return found
 
 
 def _read_member(path: Path, archive: Any, key: str) -> Array:

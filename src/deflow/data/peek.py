@@ -6,9 +6,8 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from numpy.lib import format as npy
-
 from deflow.data.columns_map import Columns
+from deflow.data.npz import header
 from deflow.data.readers import hdf5, parquet
 
 _HDF5 = (".h5", ".hdf5")
@@ -59,9 +58,7 @@ def holds_frames(path: Path, columns: Columns | None = None) -> bool:
 
 def _npz_shape(path: Path, name: str) -> tuple[int, ...]:
     with zipfile.ZipFile(path) as archive, archive.open(f"{name}.npy") as file:
-        old = npy.read_magic(file) == (1, 0)
-        shape, *_ = (npy.read_array_header_1_0 if old else npy.read_array_header_2_0)(file)
-        return tuple(shape)
+        return header(file)[0]
 
 
 def _hdf5_shape(path: Path, name: str) -> tuple[int, ...]:

@@ -206,6 +206,11 @@ class Transforms:
         scaled: Array = (np.asarray(reward, np.float64) + self.reward_shift) * self.reward_scale
         return scaled.astype(np.float32)
 
+    def reward_back(self, reward: ArrayLike) -> Floats:
+        """Rewards [...] that the agent learned, as the environment gave them."""
+        given: Array = np.asarray(reward, np.float64) / self.reward_scale - self.reward_shift
+        return given.astype(np.float32)
+
     def action_back(self, action: ArrayLike) -> Floats:
         """The policy's actions [..., act] in [-1, 1], in the environment's units."""
         return self.box.back(action) if self.box else np.asarray(action, np.float32)

@@ -8,7 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from deflow.agents.registry import from_settings, name_of, no_setting, settings_of
+from deflow.agents.registry import (
+    DEFAULT_STEPS,
+    from_settings,
+    name_of,
+    no_setting,
+    settings_of,
+)
 from deflow.core.agent import ONLINE, Agent, Online, Phase
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
@@ -37,7 +43,7 @@ class TrainConfig:
     agent: Agent
     seeds: tuple[int, ...] = (0,)
     over: dict[str, tuple[float, ...]] = field(default_factory=dict)
-    steps: int = 1_000_000
+    steps: int = DEFAULT_STEPS
     online_steps: int = 0
     updates_per_step: int = 1
     overwrite: bool = False

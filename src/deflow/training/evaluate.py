@@ -144,15 +144,13 @@ class Evaluator(Closing):
             raise DeFlowError(
                 "This run names no environment to evaluate in: give --env module:make."
             )
-        for left in reversed(range(self.tries)):
+        for _ in range(self.tries - 1):
             try:
                 return self._play(self.env, agents, states, seed, policy, on_tick)
             except DeFlowError as error:
                 self.close()
-                if not left:
-                    raise
                 console.print(f"The evaluation begins again: {error}", style="yellow")
-        raise AssertionError("an evaluation is tried at least once")
+        return self._play(self.env, agents, states, seed, policy, on_tick)
 
     def _play(
         self,

@@ -63,7 +63,6 @@ class Recorder:
         self.config, self.job, self.folder, self.family = config, job, folder, family
         self.phases = phases
         self.position = Position()
-        self.guard = Guard(family.members)
         self.note = ""
 
     @property
@@ -98,7 +97,10 @@ class Recorder:
         """Follow the phase in which the run stands; `guard` knows who still learns."""
         phase = self.phases[self.position.phase]
         self.guard = guard
-        self._shown = self.bar.add_task(phase.name, total=phase.steps, note=self.note)
+        done = self.position.step
+        self._shown = self.bar.add_task(
+            phase.name, total=phase.steps, completed=done, note=self.note
+        )
         self._start_line()
 
     def _start_line(self) -> None:
