@@ -13,6 +13,7 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from deflow import parity
     from deflow.agents.deflow import DeFlow
     from deflow.api import train
     from deflow.core.errors import DeFlowError
@@ -42,6 +43,7 @@ __all__ = [
     "__version__",
     "finetune",
     "load_policy",
+    "parity",
     "resume",
     "train",
 ]
@@ -49,6 +51,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name when it is first used: worker processes never pay for JAX."""
+    if name == "parity":
+        return import_module("deflow.parity")
     if name not in _HOMES:
         raise AttributeError(f"module 'deflow' has no attribute {name!r}")
     value = getattr(import_module(_HOMES[name]), name)

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
+import difflib
+import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from deflow.agents.registry import from_settings, preset, usual_steps
+from deflow.agents.registry import from_settings, name_of, preset, settings_of, usual_steps
 from deflow.core.agent import Agent
+from deflow.core.errors import DeFlowError
+from deflow.data.own import load_own
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 from deflow.training.source import Data
@@ -19,7 +24,7 @@ def train(
     task: str,
     agent: str | Agent = "deflow",
     *,
-    dataset: Data = None,
+    dataset: Data | str | Path = None,
     settings: Mapping[str, Any] | None = None,
     seeds: Sequence[int] = (0,),
     over: Mapping[str, Sequence[float]] | None = None,
@@ -33,9 +38,10 @@ def train(
         task: a task of OGBench or D4RL; with `dataset`, any name for your own.
         agent: the name of a system, which begins from the task's published settings and steps, or
             an agent made by you (`DeFlow(delta=0.002)`), which is taken as it is.
-        dataset: your own data (`Dataset.from_arrays`, or what `deflow.data.own.load_own` reads);
+        dataset: your own data: a file or folder, `Dataset.from_arrays`, or what
+            `deflow.data.own.load_own` reads, whose options name columns and bounds;
             `env="module:make"` judges what is learnt.
-        settings: settings of the named agent, over the published ones.
+        settings: settings of the agent, over those that it begins from.
         seeds: one run for each, all in one program.
         over: numeric settings to sweep in the same family, each with its values.
         run_dir: where the run is kept; by default under `runs/`.
@@ -45,18 +51,30 @@ def train(
     Raises:
         DeFlowError: something is wrong with the configuration or the data; nothing was written.
     """
+    _check_names(options)
     if isinstance(agent, str):
         online = options.get("online_steps", 0) > 0
         published = preset(agent, env_name(task), online)
         options = {"steps": usual_steps(agent, env_name(task), online), **options}
         agent = from_settings(agent, {**published, **(settings or {})})
+    elif settings:
+        agent = from_settings(name_of(agent), {**settings_of(agent), **settings})
     config = TrainConfig(
         task=task,
         agent=agent,
-        seeds=tuple(seeds),
-        over={name: tuple(values) for name, values in (over or {}).items()},
+        # Numpy's numbers are none of JSON's.
+        seeds=tuple(operator.index(seed) for seed in seeds),
+        over={name: tuple(map(float, values)) for name, values in (over or {}).items()},
         run_dir=Path(run_dir) if run_dir else None,
         data_dir=Path(data_dir) if data_dir else None,
         **options,
     )
-    return train_config(config, dataset)
+    return train_config(config, load_own(dataset) if isinstance(dataset, str | Path) else dataset)
+
+
+def _check_names(options: Mapping[str, Any]) -> None:
+    known = [field.name for field in dataclasses.fields(TrainConfig)]
+    for name in options.keys() - known:
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+        raise DeFlowError(f"Training has no option {name!r}; {hint}")

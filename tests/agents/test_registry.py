@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from typing import Any
 
 import equinox as eqx
 import pytest
@@ -34,3 +36,15 @@ def test_an_unknown_agent_is_named_beside_the_nearest():
 
 def test_an_environment_without_published_settings_has_none():
     assert preset("deflow", "my-own-task") == {}
+
+
+@pytest.mark.parametrize("widths", [(), ("a",), (8.5,), (8, True), 8])
+@pytest.mark.parametrize("name", ["rlpd", "fql", "floq"])
+def test_widths_that_are_none_are_named(name: str, widths: Any):
+    agent = dataclasses.replace(from_settings(name, {}), hidden=widths)
+    with pytest.raises(DeFlowError, match=r"hidden must be whole numbers like \d+,\d+"):
+        agent.validate()
+
+
+def test_an_actor_of_the_critics_widths_names_none():
+    from_settings("iql", {"actor_hidden": ()}).validate()

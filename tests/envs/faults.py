@@ -36,6 +36,10 @@ class Faulty(Walk):
         self._steps += 1
         self._fail()
         observation, reward, *_, info = super().step(action)
+        if self._fault == ("nan", self._steps):
+            observation[0] = np.nan
+        if self._fault == ("inf", self._steps):
+            reward = np.inf
         return observation, reward, False, self._steps == 8, info
 
     def _fail(self) -> None:
@@ -45,7 +49,8 @@ class Faulty(Walk):
             raise ArithmeticError("the [wheel] came off")
         if self._fault[0] == "hang":
             time.sleep(3600)
-        os.kill(os.getpid(), signal.SIGKILL)
+        if self._fault[0] == "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
 
 
 class Unmakeable(Walk):

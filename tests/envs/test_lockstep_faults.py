@@ -19,7 +19,16 @@ from deflow.envs.pool import EnvPool
 PATIENCE = 2.0
 
 
-@pytest.mark.parametrize("kind", ["raise", "hang", "kill"])
+CAUSES = {
+    "raise": "the [wheel] came off",
+    "hang": "within 2 seconds",
+    "kill": "signal 9",
+    "nan": "what it shows is not finite",
+    "inf": "its reward is inf",
+}
+
+
+@pytest.mark.parametrize("kind", CAUSES)
 def test_a_member_that_fails_is_given_another_episode(kind: str, capfd: Any) -> None:
     """Its second episode fails in its third step; the other member goes on as if nothing were."""
     spec, seeds, actions = faulty((5, 1, kind, 3)), (3, 5), drawn(24, 2, 2)
@@ -49,8 +58,7 @@ def test_a_member_that_fails_is_given_another_episode(kind: str, capfd: Any) -> 
 
     said = " ".join(capfd.readouterr().err.split())
     assert "seed5 gives up episode 1 (steps dropped: 2)" in said
-    cause = {"raise": "the [wheel] came off", "hang": "within 2 seconds", "kill": "signal 9"}[kind]
-    assert cause in said.partition("failure 1 in a row of at most 10: ")[2]
+    assert CAUSES[kind] in said.partition("failure 1 in a row of at most 10: ")[2]
 
 
 @pytest.mark.parametrize("kind", ["raise", "kill"])
@@ -151,7 +159,7 @@ def test_a_pool_says_that_an_episode_does_not_begin() -> None:
 
 def test_making_has_time_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     with EnvPool(WALK, 1, 1, patience=0.01) as pool:  # far less than a process takes to start
-        assert (pool.obs_dim, pool.act_dim) == (3, 2)
+        assert (pool.board.observations.shape[1], pool.act_dim) == (3, 2)
     monkeypatch.setattr(pools, "MAKING", 2.0)
     with (
         EnvPool(EnvSpec(entry="tests.envs.faults:Hanging"), 1, 1, patience=1.0) as pool,

@@ -94,6 +94,8 @@ def test_an_id_that_does_not_do_is_refused(env_id: str, reason: str) -> None:
         ("tests.envs.toys:", "module:make"),
         ("tests.envs.toys:NOT_CALLABLE", "not a callable"),
         ("tests.envs.toys:not_an_env", "returned a str"),
+        ("./tests/envs/toys.py:Walk", "not found"),
+        ("tests.envs.toys:out_of_order", "could not be made.*ArithmeticError: no wheels"),
     ],
 )
 def test_an_entry_that_does_not_do_is_refused(entry: str, reason: str) -> None:
@@ -105,5 +107,8 @@ def test_an_entry_is_looked_for_in_the_current_folder(
     tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "my_own_envs.py").write_text("from tests.envs.toys import Walk as make\n")
+    (tmp_path / "my_broken_envs.py").write_text("def make(:\n")
     monkeypatch.chdir(tmp_path)
     assert isinstance(make_env(EnvSpec(entry="my_own_envs:make")), gymnasium.Env)
+    with pytest.raises(DeFlowError, match="cannot be imported: SyntaxError"):
+        make_env(EnvSpec(entry="my_broken_envs:make"))

@@ -89,7 +89,7 @@ def test_a_worker_killed_from_outside_is_noticed_at_once(tmp_path: Path) -> None
 def test_closing_ends_the_workers(tmp_path: Path) -> None:
     notes = tmp_path / "processes"
     with EnvPool(toy("Sleepy", notes=str(notes)), 3, 3) as pool:
-        assert (pool.obs_dim, pool.act_dim) == (3, 2)
+        assert (pool.board.observations.shape[1], pool.act_dim) == (3, 2)
     assert gone(list(map(int, notes.read_text().split())))
 
 
@@ -126,12 +126,12 @@ while True:
     [
         (EnvSpec(env_id="pointmaze-medium-v0"), "goal-conditioned"),
         (EnvSpec(entry="tests.envs.toys:Absent"), "not found"),
-        (toy("Sleepy", nonsense=1), r"being made.*nonsense"),
+        (toy("Sleepy", nonsense=1), r"could not be made.*nonsense"),
     ],
 )
 def test_an_unfit_environment_is_refused_before_any_step(spec: EnvSpec, reason: str) -> None:
     with EnvPool(spec, 2, 2) as pool, pytest.raises(DeFlowError, match=reason):
-        _ = pool.obs_dim
+        _ = pool.board
 
 
 def test_slots_and_workers_are_positive() -> None:

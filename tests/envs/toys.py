@@ -93,4 +93,8 @@ def not_an_env() -> str:
     return "environment"
 
 
+def out_of_order() -> gymnasium.Env[Any, Any]:
+    raise ArithmeticError("no wheels")
+
+
 NOT_CALLABLE = 3

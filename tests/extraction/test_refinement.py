@@ -14,14 +14,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Array
 
-from deflow.extraction.refinement import (
-    MultiplierForm,
-    Refinement,
-    multiplier_loss,
-    refine,
-    squared_residual,
-    value_loss,
-)
+from deflow.extraction.climbing import value_loss
+from deflow.extraction.multiplier import MultiplierForm, multiplier_loss
+from deflow.extraction.refinement import Refinement, refine, squared_residual
 from deflow.nn.learner import Learner
 
 FORMS: tuple[MultiplierForm, ...] = ("log", "linear")

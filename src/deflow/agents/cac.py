@@ -1,11 +1,11 @@
 """Consistency-AC: a consistency model clones the behaviour and raises Q through its two steps.
 
 Ding and Jin, "Consistency Models as a Rich and Efficient Policy Class for Reinforcement Learning",
-arXiv 2309.16984. Networks and constants are those of the official code, the switches those of
-FQL's runs (arXiv 2502.02538, appendix E.2): targets are not normalised, the consistency loss is
-scaled, the backup takes the best of several actions, gradients are cut at a norm of 5. As
-everywhere in this library all losses see the parameters from before the step; the official code
-moves the critics first.
+arXiv 2309.16984. Networks and constants are those of the official code (but for how weights are
+drawn at first), the switches those of FQL's runs (arXiv 2502.02538, appendix E.2): targets are not
+normalised, the consistency loss is scaled, the backup takes the best of several actions, gradients
+are cut at a norm of 5. As everywhere in this library all losses see the parameters from before the
+step; the official code moves the critics first.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from deflow.behavior.consistency import (
     level_count,
     sample_actions,
 )
-from deflow.core.agent import Mode, Noise, Phase
+from deflow.core.agent import Mode, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.backpropagation import through_sampler_loss
@@ -109,6 +109,9 @@ class CAC(Critical):
         sizes = (spec.observation_dim, spec.action_dim, self.hidden)
         return Critic(*sizes, layer_norm=self.critic_layer_norm, activation=jax.nn.mish, key=key)
 
+    def rule(self, learner: str, done: Any = 0.0) -> optax.GradientTransformation:
+        return optax.chain(optax.clip_by_global_norm(self.grad_clip), self.adam)
+
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         draw = lambda agent, key: agent.draw_update(key, spec)  # noqa: E731
         gradients = partial(CAC.gradients, ramp=self.curriculum_steps or spec.total_steps)
@@ -119,7 +122,7 @@ class CAC(Critical):
     ) -> tuple[Grads, Metrics]:
         """L_bc - eta E Q_i / |Q_j| for the actor; targets take the averaged actor's actions."""
         next_actions = sample_actions(state.ema_actor, batch.next_observations, noise.target)
-        critic, critic_metrics = self.critic_gradient(state, batch, next_actions, ())
+        critic, critic_metrics = self.critic_gradient(state, batch, next_actions)
         obs, count = batch.observations, level_count(clock.step, ramp)
 
         def clone(model: ConsistencyModel) -> Array:
@@ -134,13 +137,10 @@ class CAC(Critical):
             clone_weight=1.0,
             value_weight=self.eta,
         )
-        cut = optax.clip_by_global_norm(self.grad_clip)
-        grads = {"actor": actor, "critic": critic}
-        grads = {name: cut.update(grad, optax.EmptyState())[0] for name, grad in grads.items()}
-        return grads, {**critic_metrics, **metrics}
+        return {"actor": actor, "critic": critic}, {**critic_metrics, **metrics}
 
     def critic_gradient(
-        self, state: Any, batch: Batch, next_actions: Float[Array, "n batch act"], noise: Noise
+        self, state: CACState, batch: Batch, next_actions: Float[Array, "n batch act"]
     ) -> tuple[Any, Metrics]:
         """y = r + gamma mask min_i max over the actions Q'_i(s', a'); a sum of two MSEs."""
         next_q = state.target_critic(batch.next_observations, next_actions).max(1)

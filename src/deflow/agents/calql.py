@@ -1,8 +1,9 @@
 """Cal-QL: conservative critics, calibrated by returns that were had, ready to go on online.
 
 Nakamoto et al., "Cal-QL: Calibrated Offline RL Pre-Training for Efficient Online Fine-Tuning",
-arXiv 2303.05479, as in the official code, but for two habits of this library: networks are of
-FQL's size (arXiv 2502.02538, appendix E.2), and targets average the parameters from before a step.
+arXiv 2303.05479, as in the official code, but for three habits of this library: networks are of
+FQL's size (arXiv 2502.02538, appendix E.2), targets average the parameters from before a step, and
+online an update follows each step, where the official code updates at each episode's end.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from deflow.agents.sac import SAC, SACState
 from deflow.agents.shared import Grads, gradient_of
 from deflow.behavior.squashed import ScaledSquashed, Squashed
-from deflow.core.agent import Online, Phase
+from deflow.core.agent import ONLINE, Online, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
-from deflow.extraction.refinement import MultiplierForm
+from deflow.extraction.multiplier import MultiplierForm
 from deflow.nn.learner import Learner
 from deflow.nn.mlp import MLP, Linear
 from deflow.value.conservative import Candidates, conservative_loss, learnt_weight, weight_loss
@@ -111,7 +112,7 @@ class CalQL(SAC):
         return (self.learning("joint", spec, spec.total_steps, fields=("returns",)),)
 
     def online(self, spec: Spec, steps: int) -> Online:
-        phase = self.learning("online", spec, steps, fields=("returns",))
+        phase = self.learning(ONLINE, spec, steps, fields=("returns",))
         return Online(phase, balanced=True, random_steps=self.random_steps)
 
     def column_settings(self, name: str) -> dict[str, float]:

@@ -184,10 +184,10 @@ class DFDiv(DecisionFlow):
         states, behavior, rho = self.flow_states(state, batch, noise), state.flow.model, self.rho
         obs, net, where = states.observations, state.flow_critic.model, (states.x, states.t)
         seen = (obs, *(jnp.concatenate([batch.fields[name]] * 2) for name in self.policy_fields))
-        # Measured at the data's actions, so that the unit stays while the policy learns.
+        # Measured at the data's actions, so that the scale stays while the policy learns.
         q = jnp.abs(self.terminal(state, batch.observations, batch.actions))
-        unit = q.mean() if self.normalize_q else 1.0
-        end = lambda x: self.terminal(state, obs, x) / unit  # noqa: E731
+        scale = q.mean() if self.normalize_q else 1.0
+        end = lambda x: self.terminal(state, obs, x) / scale  # noqa: E731
         to_go = steering.path_returns(states, behavior, end, rho)
         learn = gradient_of(steering.flow_value_loss)
         value, metrics = learn(state.flow_value.model, (*seen, *where), to_go, "flow_value")

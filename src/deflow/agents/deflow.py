@@ -29,13 +29,12 @@ from deflow.behavior.flow import VectorField
 from deflow.core.agent import Noise, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
+from deflow.extraction.multiplier import MultiplierForm, multiplier_loss
 from deflow.extraction.refinement import (
-    MultiplierForm,
     Penalty,
     Reduction,
     Refinement,
     Sees,
-    multiplier_loss,
     refine,
     refinement_loss,
     residual,

@@ -50,7 +50,10 @@ class FAWAC(FlowPolicy):
         critic = self.init_critic(keys[1], spec)
         value = None
         if self.baseline == "learnt":
-            value = self.learner(StateValue(spec.observation_dim, self.hidden, key=keys[2]))
+            norm = self.critic_layer_norm
+            value = self.learner(
+                StateValue(spec.observation_dim, self.hidden, layer_norm=norm, key=keys[2])
+            )
         return FAWACState(
             flow=self.actor(VectorField, keys[0], spec),
             critic=self.learner(critic),
@@ -66,7 +69,7 @@ class FAWAC(FlowPolicy):
         critic, metrics = self.critic_gradient(state, batch, next_actions, noise.critic)
         grads: dict[str, Any] = {"critic": critic}
         if state.state_value is not None:
-            # An expectile of one half, twice: the mean square.
+            # At an expectile of one half: half the mean square.
             q = state.target_critic(batch.observations, batch.actions)
             grads["state_value"], more = gradient_of(expectile_loss)(
                 state.state_value.model, batch.observations, aggregate(q, "mean"), 0.5

@@ -20,25 +20,15 @@ from deflow.extraction.backpropagation import through_sampler_loss
 from deflow.nn.learner import Learner
 
 
-class FlowCriticState(eqx.Module):
-    """A flow and critics: all that a resumed run needs."""
+class FBRACState(eqx.Module):
+    """All that is learnt, and all that a resumed run needs."""
 
     flow: Learner[VectorField]
     critic: Learner[Any]
     target_critic: Any
 
 
-class FlowAlone(FlowPolicy):
-    """An agent whose policy is the flow."""
-
-    def init(self, key: PRNGKeyArray, spec: Spec) -> FlowCriticState:
-        flow_key, critic_key = jax.random.split(key)
-        critic = self.init_critic(critic_key, spec)
-        flow = self.actor(VectorField, flow_key, spec)
-        return FlowCriticState(flow, self.learner(critic), self.target_part(critic))
-
-
-class FBRAC(FlowAlone):
+class FBRAC(FlowPolicy):
     """Settings of FBRAC."""
 
     name: ClassVar[str] = "fbrac"
@@ -49,8 +39,14 @@ class FBRAC(FlowAlone):
     normalize_q: bool = setting(False)
     """Divide the actor's value by the batch's mean |Q|."""
 
+    def init(self, key: PRNGKeyArray, spec: Spec) -> FBRACState:
+        flow_key, critic_key = jax.random.split(key)
+        critic = self.init_critic(critic_key, spec)
+        flow = self.actor(VectorField, flow_key, spec)
+        return FBRACState(flow, self.learner(critic), self.target_part(critic))
+
     def gradients(
-        self, state: FlowCriticState, batch: Batch, noise: JointNoise, clock: Clock
+        self, state: FBRACState, batch: Batch, noise: JointNoise, clock: Clock
     ) -> tuple[Grads, Metrics]:
         """alpha L_flow - E Q(s, mu(s, z)), and the critics on samples of the same flow."""
         next_actions = self.base(state, batch.next_observations, noise.target)

@@ -18,11 +18,11 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.shared import Critical, Grads, gradient_of
 from deflow.behavior.squashed import Squashed
-from deflow.core.agent import Mode, Noise, Online, Phase
+from deflow.core.agent import ONLINE, Mode, Noise, Online, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.entropy import entropy_loss, temperature_loss
-from deflow.extraction.refinement import MultiplierForm
+from deflow.extraction.multiplier import MultiplierForm
 from deflow.nn.learner import Learner
 from deflow.value.td import Aggregation, Critic, aggregate, td_loss, td_target
 
@@ -92,7 +92,7 @@ class SAC(Critical):
         return ()
 
     def online(self, spec: Spec, steps: int) -> Online:
-        return Online(self.learning("online", spec, steps), random_steps=self.random_steps)
+        return Online(self.learning(ONLINE, spec, steps), random_steps=self.random_steps)
 
     def learning(self, name: str, spec: Spec, steps: int, fields: tuple[str, ...] = ()) -> Phase:
         """The phase of this update."""

@@ -7,7 +7,7 @@ import os
 import sys
 from typing import Any
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, first_line
 
 
 def imported(entry: str, what: str, kind: str = "name") -> Any:
@@ -25,10 +25,14 @@ def imported(entry: str, what: str, kind: str = "name") -> Any:
         found: Any = importlib.import_module(module)
         for attribute in path.split("."):
             found = getattr(found, attribute)
-    except (ImportError, AttributeError) as error:
-        reason = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+    except (ImportError, AttributeError, TypeError) as error:
         raise DeFlowError(
-            f"'{entry}', which should be {what}, was not found ({reason}); it is looked for among "
-            "the installed packages and in the current folder."
+            f"'{entry}', which should be {what}, was not found ({first_line(error)}); it is looked "
+            "for among the installed packages and in the current folder."
+        ) from error
+    except Exception as error:
+        kind = type(error).__name__
+        raise DeFlowError(
+            f"'{entry}', which should be {what}, cannot be imported: {kind}: {first_line(error)}."
         ) from error
     return found

@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 
 from deflow.core.checks import require, require_choices
+from deflow.core.errors import DeFlowError
 
 
 def setting(
@@ -32,6 +33,18 @@ def check_settings(settings: Any) -> None:
     require_choices(settings)
     for field in dataclasses.fields(settings):
         value = getattr(settings, field.name)
+        bounds = field.metadata.get("bounds")
+        if isinstance(field.default, tuple):
+            check_widths(field.name, value, field.default)
         for number in value if isinstance(value, tuple) else (value,):
-            if field.metadata.get("bounds"):
-                require(field.name, number, **field.metadata["bounds"])
+            if bounds:
+                require(field.name, number, **bounds)
+
+
+def check_widths(name: str, value: Any, default: tuple[int, ...]) -> None:
+    """Raise `DeFlowError` where sizes of layers are not whole numbers, or there is none of them
+    where some are needed."""
+    whole = isinstance(value, tuple) and all(type(width) is int for width in value)
+    if not whole or (default and not value):
+        example = ",".join(map(str, default)) or "256,256"
+        raise DeFlowError(f"{name} must be whole numbers like {example}, not {value!r}.")

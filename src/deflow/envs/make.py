@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deflow.core.entry import imported
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, first_line
 
 if TYPE_CHECKING:
     import gymnasium
@@ -100,7 +100,7 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
         near = difflib.get_close_matches(spec.env_id, list(gymnasium.registry), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "give an OGBench or Gymnasium id."
         raise DeFlowError(
-            f"There is no environment called '{spec.env_id}' ({_last(error)}); {hint}"
+            f"There is no environment called '{spec.env_id}' ({first_line(error)}); {hint}"
         ) from error
     kwargs = dict(spec.kwargs)
     if render:
@@ -112,13 +112,19 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
         before, tempfile.tempdir = tempfile.tempdir, folder
         try:
             return gymnasium.make(registered, disable_env_checker=True, **kwargs)
-        except (gymnasium.error.Error, ImportError, TypeError, AttributeError) as error:
-            raise DeFlowError(
-                f"The environment '{spec.env_id}' could not be made: {_last(error)}; "
-                "check its arguments and that its package is installed."
-            ) from error
+        except Exception as error:
+            raise _not_made(spec, error) from error
         finally:
             tempfile.tempdir = before
+
+
+def _not_made(spec: EnvSpec, error: Exception) -> DeFlowError:
+    if isinstance(error, DeFlowError):
+        return error
+    return DeFlowError(
+        f"The environment '{spec.name}' could not be made ({type(error).__name__}: "
+        f"{first_line(error)}); check its arguments and that its package is installed."
+    )
 
 
 def _register_walkers() -> None:
@@ -170,7 +176,10 @@ def _from_entry(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     kwargs = dict(spec.kwargs)
     if render and _accepts(maker, "render_mode"):
         kwargs["render_mode"] = "rgb_array"
-    env = maker(**kwargs)
+    try:
+        env = maker(**kwargs)
+    except Exception as error:
+        raise _not_made(spec, error) from error
     if not isinstance(env, gymnasium.Env):
         raise DeFlowError(
             f"The environment entry '{spec.entry}' returned a {type(env).__name__}, "
@@ -291,7 +300,3 @@ def _accepts(maker: Callable[..., Any], keyword: str) -> bool:
     except (TypeError, ValueError):
         return False
     return keyword in parameters or any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-
-
-def _last(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -71,11 +71,6 @@ class EnvPool(Closing):
         return self._board
 
     @property
-    def obs_dim(self) -> int:
-        """Width of an observation."""
-        return int(self.board.observations.shape[1])
-
-    @property
     def act_dim(self) -> int:
         """Width of an action."""
         return int(self.board.actions.shape[1])

@@ -16,6 +16,8 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
+
 from deflow.core.frames import STACK
 from deflow.envs.board import Board
 from deflow.envs.make import EnvSpec, env_shapes, make_env
@@ -81,6 +83,8 @@ class Share:
             self._steps[i] += 1
             self.doing = f"episode {self._episodes[i]}, step {self._steps[i]}"
             observation, reward, terminated, truncated, info = env.step(board.actions[slot].copy())
+            if not math.isfinite(reward):
+                raise FloatingPointError(f"its reward is {reward}")
             board.rewards[slot] = reward
             board.terminated[slot] = terminated
             board.truncated[slot] = truncated
@@ -88,7 +92,7 @@ class Share:
             if (terminated or truncated) and board.next_episode[slot] >= 0:
                 self._begin(i)
             else:
-                board.observations[slot] = observation
+                self._show(slot, observation)
         board.seconds[self._first] += time.perf_counter() - started
         return DONE
 
@@ -97,7 +101,13 @@ class Share:
         self._episodes[i] = int(self._board.next_episode[slot])
         self._steps[i] = 0
         self.doing = f"episode {self._episodes[i]}, reset"
-        self._board.observations[slot] = self._envs[i].reset(self._seed, self._episodes[i])
+        self._show(slot, self._envs[i].reset(self._seed, self._episodes[i]))
+
+    def _show(self, slot: int, observation: Any) -> None:
+        """One number that is not finite, learned from, would spoil all that a policy knows."""
+        if not np.isfinite(observation).all():
+            raise FloatingPointError("what it shows is not finite")
+        self._board.observations[slot] = observation
 
 
 def serve(connection: Connection, memory: int) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 from jaxtyping import Array, Float
 
 from deflow.core.types import Metrics
-from deflow.extraction.refinement import value_loss
+from deflow.extraction.climbing import value_loss
 
 
 def through_sampler_loss(

@@ -51,7 +51,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from deflow.core.types import Metrics
-from deflow.extraction.refinement import value_loss
+from deflow.extraction.climbing import value_loss
 from deflow.nn.mlp import MLP
 
 Velocity = Callable[[Array, Array, Array], Array]

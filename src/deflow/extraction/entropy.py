@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deflow.core.types import Metrics
-from deflow.extraction.refinement import MultiplierForm
+from deflow.extraction.multiplier import MultiplierForm
 
 
 class Stochastic(Protocol):

@@ -10,16 +10,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Literal
 
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from deflow.core.types import Metrics
+from deflow.extraction.climbing import value_loss
 from deflow.nn.encoder import opened
 from deflow.nn.mlp import ActionNet
 
 Reduction = Literal["mean", "sum"]
-MultiplierForm = Literal["log", "linear"]
 Penalty = Literal["raw", "applied"]
 Sees = Literal["state-action", "state"]
 
@@ -57,12 +56,6 @@ def squared_residual(
     return jnp.mean(squares) if reduction == "mean" else jnp.mean(squares.sum(-1))
 
 
-def value_loss(q: Float[Array, " batch"], *, normalize: bool) -> Float[Array, ""]:
-    """-E Q, divided by the batch's mean |Q| where `normalize` (eq. 11)."""
-    scale = jax.lax.stop_gradient(jnp.abs(q).mean()) if normalize else 1.0
-    return -jnp.mean(q) / scale
-
-
 def refinement_loss(
     refinement: Refinement,
     value: Callable[[Array, Array], Array],
@@ -94,18 +87,3 @@ def refinement_loss(
         "alpha": alpha,
     }
     return loss, {f"actor/{name}": number for name, number in metrics.items()}
-
-
-def multiplier_loss(
-    log_alpha: Float[Array, ""],
-    squared: Float[Array, ""],
-    delta: float | Float[Array, ""],
-    form: MultiplierForm,
-) -> Float[Array, ""]:
-    """Raises alpha while the residual is over budget, lowers it while under (eq. 12).
-
-    `linear` is the paper's -alpha (L - delta); `log` is the official code's
-    -log(alpha) (L - delta), whose pace does not depend on alpha itself.
-    """
-    weight = log_alpha if form == "log" else jnp.exp(log_alpha)
-    return -weight * (jax.lax.stop_gradient(squared) - delta)

@@ -64,8 +64,8 @@ def surrogate_loss(
     (guidance,) = pull_back(jnp.ones_like(q))
     if normalize_guidance:
         size = jnp.sqrt(jnp.square(guidance).mean(-1, keepdims=True))
-        # Where Q is flat there is no direction to normalise.
-        guidance = guidance / jnp.maximum(size, 1e-30)
+        # Where Q is flat, its squares not even numbers, there is no direction to normalise.
+        guidance = guidance / jnp.maximum(size, 1e-18)
     direction = score_weights(alpha, sigma, weight) * predicted - beta * guidance
     loss = (direction * actions).sum(-1).mean()
     metrics = {

@@ -93,6 +93,8 @@ def hl_gauss(
     low, high = (
         (r + m) / (1 - discount) for r, m in zip(reward_range, (-MARGIN, MARGIN), strict=True)
     )
+    # Further out the Gaussian's mass within the support is zero in floating point, and 0 / 0.
+    z = jnp.clip(z, 2 * low - high, 2 * high - low)
     edges = jnp.linspace(low, high, BINS + 1)
     sigma = SIGMA * (high - low) / BINS
     cdf = jax.lax.erf((edges - z[..., None]) / (math.sqrt(2) * sigma))

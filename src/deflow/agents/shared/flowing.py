@@ -22,7 +22,7 @@ from deflow.behavior.flow import (
     flow_matching_loss,
     integrate,
 )
-from deflow.core.agent import Mode, Noise, Online, Phase
+from deflow.core.agent import ONLINE, Mode, Noise, Online, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.best_of import best_of
@@ -146,7 +146,7 @@ class FlowPolicy(Flowing, Bootstrapped):
     def online(self, spec: Spec, steps: int) -> Online:
         draw = lambda agent, key: agent.draw_joint(key, spec)  # noqa: E731
         learn = type(self).online_gradients
-        return Online(self.phase("online", steps, draw, learn, spec.frame))
+        return Online(self.phase(ONLINE, steps, draw, learn, spec.frame))
 
     def draw_joint(self, key: PRNGKeyArray, spec: Spec) -> JointNoise:
         keys = jax.random.split(key, 4)
