@@ -161,7 +161,15 @@ def entry(task: str, name: str, folder: RunFolder) -> dict[str, Any]:
     del found["run_dir"], found["members"]
     found["provenance"]["command"] = COMMAND
     flow = {"base_flow": points_of(task, base_flow(folder))} if name == "deflow" else {}
-    return {**found, **points_of(task, last), **flow, "published": PUBLISHED[task].get(name)}
+    lines = [m for m in folder.read_lines(folder.metrics) if "critic/q_mean" in m]
+    values = {"mean_q": {m["total_step"]: round(m["critic/q_mean"], 2) for m in lines}}
+    return {
+        **found,
+        **points_of(task, last),
+        **flow,
+        **(values if lines else {}),
+        "published": PUBLISHED[task].get(name),
+    }
 
 
 def base_flow(folder: RunFolder) -> list[dict[str, Any]]:
@@ -240,17 +248,30 @@ def draw(tasks: list[dict[str, Any]], path: Path) -> None:
         systems = task["systems"]
         names = [system["name"] for system in systems]
         means, errors = ([s[key] for s in systems] for key in ("points", "standard_error"))
-        axes.bar(names, means, yerr=errors, capsize=3, label="here")
+        axes.bar(names, means, yerr=errors, capsize=3, label="here, 8,000 steps")
+        flows = [(s["name"], s["base_flow"]["points"]) for s in systems if "base_flow" in s]
+        if flows:
+            axes.plot(*zip(*flows, strict=True), "D", color="tab:orange", label="its base flow")
         known = [(s["name"], s["published"][0]) for s in systems if s["published"]]
         if known:
-            axes.plot(*zip(*known, strict=True), "_", color="black", markersize=18, label="paper")
+            axes.plot(
+                *zip(*known, strict=True),
+                "_",
+                color="black",
+                markersize=18,
+                label="paper, 500,000 steps",
+            )
         if task["data"]["points"] is not None:
             axes.axhline(task["data"]["points"], color="0.6", linestyle=":", label="the data")
+        heights = [*means, *(points for _, points in known + flows)]
+        if max(heights) < 10:  # The line of the data, far above, would leave nothing to see.
+            axes.set_ylim(min(0, *heights) - 1.5, max(heights) + 1.5)
         axes.tick_params("x", rotation=45)
         axes.set_title(task["task"], size=10)
         axes.grid(alpha=0.3, axis="y")
     panels[0].set_ylabel("D4RL points")
-    panels[0].legend(fontsize=8)
+    labels = panels[0].get_legend_handles_labels()
+    figure.legend(*labels, loc="outside lower center", ncols=len(labels[0]), fontsize=8)
     save_figure(figure, path)
 
 

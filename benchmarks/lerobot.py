@@ -163,7 +163,7 @@ def trained(agent: Agent, own: Own, path: Path, options: argparse.Namespace) -> 
         checkpoint_every=max(1, options.steps // 4),
         run_dir=path,
     )
-    return train_all({path.name: config}, own)[0]
+    return train_all({path.name: config}, own).folders[path.name]
 
 
 def judged(folder: RunFolder, own: Own, options: argparse.Namespace) -> dict[str, Any]:

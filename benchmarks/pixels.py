@@ -18,24 +18,26 @@ from typing import Any
 
 import jax
 import numpy as np
+from matplotlib.figure import Figure
 
 from deflow import train
 from deflow.agents.registry import from_settings, preset
-from deflow.agents.shared.shifted import draw_offsets, shift
-from deflow.core.files import write_json, written_whole
+from deflow.agents.shared.shifted import PAD, draw_offsets, shift
+from deflow.core.files import write_json
 from deflow.core.frames import STACK
 from deflow.data.dataset import Dataset
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
 from deflow.data.visual import load_training
+from deflow.training.curve import save_figure
 from deflow.training.device_data import DeviceData
 from deflow.training.run_folder import RunFolder, provenance
 from deflow.training.task import env_name
 
 TASK = "visual-cube-single-play-singletask-task1-v0"
 
-SHOWN, SCALE, GAP = 5, 2, 4
-"""Stacks in the picture, how much each pixel is enlarged, and the white between them."""
+SHOWN, BRIGHTER = 5, 1.8
+"""Stacks in the picture, and by how much its dark scene is brightened there."""
 
 
 def memory(dataset: Dataset, device: DeviceData) -> dict[str, Any]:
@@ -55,27 +57,35 @@ def memory(dataset: Dataset, device: DeviceData) -> dict[str, Any]:
 
 
 def picture(device: DeviceData, path: Path, seed: int = 0) -> None:
-    """Each row a stack: its frames as they are, then shifted; oldest first."""
-    from PIL import Image
-
+    """Each row a stack: its frames as they are, then shifted; oldest first, brightened."""
     batch_key, shift_key = jax.random.split(jax.random.key(seed))
     batch = device.sample(batch_key, SHOWN, {})
     offsets = draw_offsets(shift_key, SHOWN)
     while (offsets == offsets[0, 0]).all():  # A batch that is left alone shows nothing.
         shift_key, _ = jax.random.split(shift_key)
         offsets = draw_offsets(shift_key, SHOWN)
-    rows = []
-    for before, after in zip(
-        np.asarray(batch.observations), np.asarray(shift(batch.observations, offsets)), strict=True
-    ):
+    stacks = np.asarray(batch.observations), np.asarray(shift(batch.observations, offsets))
+    figure = Figure(figsize=(6.6, 5.1), layout="constrained")
+    panels = figure.subplots(SHOWN, 2 * STACK)
+    for row, before, after, offset in zip(panels, *stacks, np.asarray(offsets), strict=True):
         frames = [*np.split(before, STACK, axis=-1), *np.split(after, STACK, axis=-1)]
-        large = [frame.repeat(SCALE, 0).repeat(SCALE, 1) for frame in frames]
-        rows.append(
-            np.hstack([np.pad(f, ((GAP, 0), (GAP, 0), (0, 0)), constant_values=255) for f in large])
+        for axes, frame in zip(row, frames, strict=True):
+            axes.imshow(np.minimum(BRIGHTER * frame.astype(float), 255).astype(np.uint8))
+            axes.set(xticks=[], yticks=[])
+        down, right = PAD - offset
+        row[STACK].set_ylabel(
+            f"{abs(down)} {'down' if down >= 0 else 'up'}\n"
+            f"{abs(right)} {'right' if right >= 0 else 'left'}",
+            rotation=0,
+            labelpad=14,
+            size=8,
+            va="center",
         )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(path) as temporary:
-        Image.fromarray(np.vstack(rows)).save(temporary, format="PNG")
+    for i, axes in enumerate(panels[0]):
+        age = STACK - 1 - i % STACK
+        when = f"t - {age}" if age else "t"
+        axes.set_title(f"{'as stored' if i < STACK else 'shifted'}, {when}", size=8)
+    save_figure(figure, path)
 
 
 def learned(folder: RunFolder, steps: int) -> dict[str, Any]:

@@ -80,7 +80,7 @@ def best_of(options: argparse.Namespace) -> Document:
     agent = DeFlow(**SIZES, prior_steps=25_000, delta=0.003)
     out = options.runs / "best_of"
     begun = config(agent, out, options, steps=6000, schedule="flow-first")
-    (folder,) = train_all({agent.name: begun}, None)
+    folder = train_all({agent.name: begun}, None).folders[agent.name]
     document, kept = record(agent.name, folder), out / "evaluations.json"
     points = json.loads(kept.read_text()) if kept.exists() else []
     for policy in ("policy", "prior"):

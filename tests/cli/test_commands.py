@@ -135,6 +135,43 @@ def test_report_draws_the_curves(
     assert figure.stat().st_size > 10_000
 
 
+def test_of_several_paths_those_without_a_run_are_left_out(
+    finished: Path, tmp_path: Path, printed: Printed, capsys: pytest.CaptureFixture[str]
+):
+    (tmp_path / "compare-toy").mkdir()
+    words = ["report", str(tmp_path / "compare-toy"), str(finished), "--json"]
+    assert main.run(words) == 0
+    heard = capsys.readouterr()
+    assert [record["run_dir"] for record in json.loads(heard.out)] == [str(finished)]
+    assert f"Left out, since no run is there: {tmp_path / 'compare-toy'}" in heard.err.replace(
+        "\n", ""
+    )
+
+
+def test_a_member_that_diverged_is_told_wherever_its_run_is_shown(
+    training: Training,
+    file: Path,
+    tmp_path: Path,
+    printed: Printed,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("COLUMNS", "200")
+    words = ("--seeds", 0, "--over", "learning_rate=0.0003,1e30", "--json")
+    assert training(tmp_path / "it", *words) == 0
+    trained = json.loads(capsys.readouterr().out)
+    (entry,) = trained["frozen"]
+    assert (entry["member"], entry["phase"]) == ("seed0-learning_rate1e+30", "joint")
+    assert printed("resume", tmp_path / "it", "--data", file, "--json") == trained
+    assert printed("report", tmp_path / "it", "--json")[0]["frozen"] == [entry]
+    (tmp_path / "it" / "summary.json").unlink()
+    assert printed("report", tmp_path / "it", "--json")[0]["frozen"] == [entry]
+    assert main.run(["report", str(tmp_path / "it")]) == 0
+    table = capsys.readouterr().out
+    assert "2, 1 frozen" in table
+    assert "it: seed0-learning_rate1e+30 is frozen at joint step" in table
+
+
 def test_a_saved_configuration_repeats_the_run(finished: Path, file: Path, tmp_path: Path):
     words = ["train", "--config", finished / "config.json", "--data", file, "--run-dir"]
     assert main.run([str(word) for word in [*words, tmp_path / "same"]]) == 0

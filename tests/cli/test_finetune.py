@@ -65,6 +65,14 @@ def test_sac_needs_no_data(tmp_path: Path):
     assert [r["step"] for r in records] == [0, 5]
 
 
+def test_the_prior_is_said_once(finished: Path, file: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    words = ["finetune", finished, *QUICK, "--data", file, "--freeze-prior", "--out", out]
+    with pytest.raises(DeFlowError, match="--freeze-prior says what --set prior_online is"):
+        main.run([*map(str, words), "--set", "prior_online=coasting"])
+    assert not out.exists()
+
+
 def test_a_prior_is_frozen_only_where_there_is_one(file: Path, tmp_path: Path):
     path, out = tmp_path / "iql", tmp_path / "out"
     sizes = ("--agent.hidden", 8, "--agent.batch-size", 4, "--steps", 2, "--eval-episodes", 0)

@@ -37,7 +37,6 @@ def test_a_run_is_judged_by_its_own_file(
 def test_what_does_not_go_together_is_said(finished: Path, refused: Callable[..., str]):
     words = ("evaluate", finished, "--off-policy")
     assert "give them again, with --data FILE" in refused(*words)
-    assert "plays no episode" in refused(*words, "--video", "x.gif")
     assert "fqe_steps must be at least 1" in refused(*words, "--fqe-steps", 0)
 
 

@@ -13,6 +13,7 @@ import tyro
 from deflow import DeFlow, api
 from deflow.cli import main
 from deflow.cli.compare import Compare
+from deflow.cli.running import grid
 from deflow.cli.train import Train
 from deflow.core.errors import DeFlowError
 from deflow.training.config import TrainConfig
@@ -29,6 +30,26 @@ def test_help_shows_examples_and_exits_with_nothing_wrong(
     assert ended.value.code == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert [line for line in lines if line.startswith(f"deflow {name}")], "no example"
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        ("antmaze-medium-play-v2", {"steps INT": "500000", "agent.delta FLOAT": "0.015"}),
+        ("cube-double-play-singletask-v0 --agent fql", {"agent.alpha FLOAT": "300.0"}),
+        ("antmaze-medium-play-v2 --online-steps 9", {"steps INT": "1000000"}),
+        ("", {"steps INT": "1000000", "agent.delta FLOAT": "0.001"}),
+    ],
+)
+def test_a_tasks_help_shows_what_it_would_be_trained_with(
+    words: str, shown: dict[str, str], capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        main.run(["train", *words.split(), "--help"])
+    out = capsys.readouterr().out
+    assert "--agent NAME" in out
+    for option, default in shown.items():
+        assert f"(default: {default})" in out.partition(f"--{option}")[2].partition("--")[0]
 
 
 @pytest.mark.parametrize("words", [[], ["--help"], ["-h"]])
@@ -78,6 +99,8 @@ def test_a_saved_configuration_is_where_a_run_begins(tmp_path: Path):
     found = Train.parse(["--config", str(file)])
     assert (found.task, found.steps, found.seeds, found.agent.delta) == ("mine", 7, (4, 5), 0.7)
     assert found.over == (("tau=0.1,0.2",),)
+    other = Train.parse(["--config", str(file), "--over", "tau=0.5", "rho=1,2"])
+    assert grid(other.over) == {"tau": (0.5,), "rho": (1.0, 2.0)}
     changed = Train.parse(["--config", str(file), "--steps", "9", "--agent.tau", "0.3"])
     assert (changed.steps, changed.agent.tau, changed.agent.delta) == (9, 0.3, 0.7)
 
@@ -88,6 +111,9 @@ def test_a_saved_configuration_is_where_a_run_begins(tmp_path: Path):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
+        ("data", "`deflow data generate`: make a dataset"),
+        ("data --help", "`deflow data iav`"),
+        ("train toy --agent IQL", "no agent 'IQL'; did you mean iql"),
         ("trian toy", "no command `deflow trian`; did you mean `deflow train`?"),
         ("data generat x", "did you mean `deflow data generate`?"),
         ("zzz", "`deflow --help` lists them"),
@@ -96,6 +122,13 @@ def test_a_saved_configuration_is_where_a_run_begins(tmp_path: Path):
         (f"train {PUZZLE} --over delta=a", "--over delta takes numbers"),
         (f"train {PUZZLE} --over delta", "--over takes name=value,value"),
         (f"train {PUZZLE} --over hidden=1,2", "hidden cannot vary"),
+        (f"train {PUZZLE} --over delta=0.1 delta=0.2", "names delta more than once: give it once"),
+        (f"train {PUZZLE} --over delta=0.1 --agent.delta auto", "leave --agent.delta auto"),
+        (f"train {PUZZLE} --updates-per-step 2", "--updates-per-step is for learning online"),
+        (f"train {PUZZLE} --overwrite", "--overwrite is for learning online"),
+        (f"train {PUZZLE} --agent rlpd --online-steps 9 --steps 5", "--steps is for learning bef"),
+        (f"sweep {PUZZLE} --over delta=0.1 --overwrite", "--overwrite is for learning online"),
+        ("report", "Name at least one run"),
         (f"train {PUZZLE} --agent.delta 0", "delta must be above 0"),
         (f"train {PUZZLE} --agent.tau nan", "tau must be"),
         (f"train {PUZZLE} --seeds 1 1", "each seed once"),
@@ -188,6 +221,33 @@ def test_a_key_press_ends_the_program_quietly(
     assert capsys.readouterr().err == "deflow: stopped.\n"
 
 
+@pytest.mark.parametrize(
+    ("command", "error", "said"),
+    [
+        ("train", OSError(28, "No space left on device"), "A file cannot be read or written (No"),
+        ("resume", PermissionError(13, "Permission denied", "runs/x"), "'runs/x' cannot be read"),
+        ("report", NotADirectoryError(20, "Not a directory", "a/b.png"), "(Not a directory)."),
+        ("train", TimeoutError("timed out"), "(timed out)"),
+    ],
+)
+def test_what_the_system_refuses_is_one_sentence_too(
+    command: str, error: OSError, said: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(_: object) -> int:
+        raise error
+
+    monkeypatch.setattr(main, "run", fail)
+    heard = refused(command)
+    assert said in heard
+    assert ("what was saved is kept, and `deflow resume` goes on" in heard) is (command != "report")
+
+
+def test_a_figure_that_cannot_be_written_is_said(finished: Path, tmp_path: Path, refused: Refused):
+    (tmp_path / "file").touch()
+    heard = refused("report", finished, "--json", "--figure", tmp_path / "file" / "a.png")
+    assert "file' cannot be read or written" in heard
+
+
 def test_every_command_can_be_found():
     for name in main.COMMANDS:
         assert main.find([*name.split(), "rest"]) == (name, ["rest"])
@@ -234,6 +294,10 @@ def test_an_agent_without_published_settings_is_said(capsys: pytest.CaptureFixtu
         (["--set", "fql.sample=1"], "no setting 'sample'"),
         (["--set", "alpha=3"], "whose setting"),
         (["--set", "idql.actor_hidden=8,8"], "would change nothing"),
+        (["--set", "fql.alpha=1", "fql.alpha=2"], "--set names fql.alpha more than once"),
+        (["--budget-steps", "fql=1", "fql=2"], "--budget-steps names fql more than once"),
+        (["--updates-per-step", "2"], "--updates-per-step is for learning online"),
+        (["--overwrite"], "--overwrite is for learning online"),
         (["--columns", "actions=a"], "--columns is for data of your own"),
         (["--normalize-observations"], "--normalize-observations is for data of your own"),
         (["--scale-rewards", "0.1"], "--scale-rewards is for data of your own"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,10 @@ Episode = dict[str, Any]
 Arrays = dict[str, Any]
 
 LENGTHS = (5, 3, 12, 4)
+ROWS = sum(LENGTHS)
+
+Make = Callable[[Path], Path]
+"""Writes a file or folder into an empty folder and returns its path."""
 
 
 def episodes(lengths: Sequence[int] = LENGTHS, seed: int = 0) -> list[Episode]:

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deflow.core.errors import DeFlowError
+from deflow.data.columns import COLUMNS
 from deflow.data.dataset import Dataset
+from deflow.data.frames import previous_rows
 
 Arrays = dict[str, Any]
 
@@ -174,3 +176,21 @@ def test_what_is_wrong_is_one_sentence(change: Arrays, words: str) -> None:
         Dataset.from_arrays(**(sound() | change), name="mine")
     assert str(raised.value).startswith("mine: ")
     assert "\n" not in str(raised.value)
+
+
+@given(trajectories())
+def test_what_an_environment_was_reset_to_chains_no_trajectories(parts: list[Arrays]) -> None:
+    arrays = flat(parts)
+    plain = Dataset.from_arrays(**arrays)
+    ends = plain.episode_ends
+    arrays["next_observations"][ends[:-1]] = arrays["observations"][ends[:-1] + 1]
+    reset = Dataset.from_arrays(**arrays)
+    np.testing.assert_array_equal(reset.next_rows, plain.next_rows)
+    np.testing.assert_array_equal(reset.observations[reset.next_rows], arrays["next_observations"])
+    for name in ("next_actions", "previous_actions"):
+        np.testing.assert_array_equal(COLUMNS[name](reset), COLUMNS[name](plain))
+    count = len(reset.observations)
+    before = previous_rows(count, reset.rows, reset.next_rows)
+    np.testing.assert_array_equal(before, previous_rows(count, plain.rows, plain.next_rows))
+    begins = np.concatenate([[0], ends[:-1] + 1])
+    np.testing.assert_array_equal(before[begins], begins)

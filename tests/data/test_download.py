@@ -127,3 +127,14 @@ def test_what_cannot_be_fetched_is_said(server: Server, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(DeFlowError, match="cannot be written"):
         download_set(NAME, tmp_path / "file", url=server.url)
+
+
+@pytest.mark.parametrize(
+    "beside",
+    ['{"files": ["a"]}', '{"files": {"set.npz": 3}}', '{"files": {"set.npz": {}}}', "[" * 10**5],
+)
+def test_a_file_of_that_name_may_be_anybodys(beside: str, tmp_path: Path) -> None:
+    target = tmp_path / "set.npz"
+    target.write_bytes(b"content")
+    provenance_file(target).write_text(beside)
+    check_files(target, full=True)

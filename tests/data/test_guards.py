@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import tracemalloc
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,12 @@ from deflow.data.guards import READING
 from deflow.data.npz import read_npz
 from deflow.data.ogbench import LAYOUT, read_set
 from deflow.data.own import load_file
+from deflow.data.readers import parquet
+from deflow.data.readers.arrow import column_numbers
+from deflow.data.readers.footer import column_sizes
 
 h5py = pytest.importorskip("h5py")
+pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
 
 Free = Callable[[int], None]
@@ -134,3 +139,83 @@ def test_parquet_files_count_together(tmp_path: Path, free: Free) -> None:
         load_file(tmp_path)
     free(4 * declared)
     load_file(tmp_path)
+
+
+@pytest.fixture
+def arrow_pool() -> Iterator[Any]:
+    """Counts what Arrow allocates."""
+    pool = pa.proxy_memory_pool(pa.default_memory_pool())
+    pa.set_memory_pool(pool)
+    yield pool
+    pa.set_memory_pool(pa.system_memory_pool())
+
+
+def write_rows(path: Path, **more: Any) -> None:
+    rows = 1 << 14
+    flat = {"actions": np.zeros(rows), "rewards": np.zeros(rows), "terminals": np.zeros(rows, bool)}
+    columns = {"observations": np.zeros(rows), **flat, **more}
+    pq.write_table(pa.table(columns), path, store_schema=False)
+
+
+def test_rows_of_long_lists_are_refused_before_one_is_decoded(
+    tmp_path: Path, free: Free, arrow_pool: Any
+) -> None:
+    path = tmp_path / "log.parquet"
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(1 << 24, np.float32)), 1 << 10)
+    write_rows(path, observations=lists.cast(pa.list_(pa.float32())))
+    before = arrow_pool.max_memory()
+    free(READING * (1 << 26) - 1)
+    with pytest.raises(DeFlowError, match=r"declares 0\.1 GiB"):
+        load_file(path)
+    assert arrow_pool.max_memory() == before
+
+
+def test_rows_of_long_labels_are_decoded_a_few_at_a_time(
+    tmp_path: Path, free: Free, arrow_pool: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parquet, "_BATCH_BYTES", 1 << 22)
+    path, label = tmp_path / "log.parquet", "x" * 5000
+    write_rows(path, run=pa.DictionaryArray.from_arrays(np.zeros(1 << 14, np.int32), [label]))
+    assert path.stat().st_size < 20_000
+    free(1 << 25)
+    del label
+    before = arrow_pool.bytes_allocated()
+    with pytest.raises(DeFlowError, match=r"declares 0\.1 GiB"):
+        load_file(path, ["episode=run"])
+    assert arrow_pool.max_memory() - before < 1 << 25
+
+
+def test_labels_of_a_dictionary_are_not_repeated_for_each_row(
+    tmp_path: Path, arrow_pool: Any
+) -> None:
+    labels = pa.DictionaryArray.from_arrays(np.zeros(1 << 14, np.int32), ["x" * 5000])
+    before = arrow_pool.max_memory()
+    assert len(set(column_numbers(labels, "run").tolist())) == 1
+    assert arrow_pool.max_memory() - before < 1 << 22
+
+
+def test_the_footer_is_read_as_arrow_reads_it(tmp_path: Path) -> None:
+    path = tmp_path / "log.parquet"
+    pq.write_table(logs.table(logs.episodes(lengths=(30, 70))), path, row_group_size=17)
+    found = pq.ParquetFile(path).metadata
+    groups = [found.row_group(index) for index in range(found.num_row_groups)]
+    leaves = [[group.column(index) for group in groups] for index in range(found.num_columns)]
+    assert column_sizes(path) == [
+        (sum(c.num_values for c in leaf), sum(c.total_uncompressed_size for c in leaf))
+        for leaf in leaves
+    ]
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_damaged_footer_ends_in_an_error_of_its_own(seed: int, tmp_path: Path) -> None:
+    path = logs.write_parquet(tmp_path / "log.parquet", logs.episodes())
+    content = bytearray(path.read_bytes())
+    length = int.from_bytes(content[-8:-4], "little")
+    rng = np.random.default_rng(seed)
+    for place in rng.integers(len(content) - 8 - length, len(content), size=1 + seed % 5):
+        content[place] ^= int(rng.integers(1, 256))
+    path.write_bytes(content)
+    with contextlib.suppress(ValueError, LookupError, TypeError):
+        assert all(min(sizes) >= 0 for sizes in column_sizes(path))
+    with contextlib.suppress(DeFlowError):
+        load_file(path)

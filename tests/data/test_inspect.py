@@ -38,7 +38,11 @@ def test_numbers_of_a_set_made_by_hand() -> None:
     assert (numbers["transitions"], numbers["episodes"]) == (4, 2)
     assert numbers["rewards"]["values"] == {"-1.0": 3, "0.0": 1}
     assert numbers["returns"] == {"min": -2.0, "median": -1.5, "mean": -1.5, "max": -1.0}
-    assert numbers["success_rows"] == numbers["success_episodes"] == 1
+    assert numbers["termination_rows"] == numbers["termination_episodes"] == 1
+    solved = describe(data, solved=True)
+    assert solved["success_rows"] == solved["success_episodes"] == 1
+    assert not [key for key in numbers if "success" in key]
+    assert numbers["rows"] == 5
     assert numbers["episode_lengths"] == {"min": 1.0, "median": 2.0, "mean": 2.0, "max": 3.0}
     assert numbers["arrays"]["observations"]["shape"] == [5, 2]
     assert numbers["arrays"]["observations"]["column_max"] == [8.0, 9.0]

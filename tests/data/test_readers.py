@@ -262,3 +262,17 @@ def test_columns_survive_json() -> None:
     columns = Columns.parse(["observations=a,b", "rewards=zero", "episode=run"])
     assert Columns.from_json(json.loads(json.dumps(columns.to_json()))) == columns
     assert Columns.of(None) == Columns()
+
+
+def test_episodes_of_hdf5_are_named_by_text_of_a_fixed_length(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py")
+    names = np.repeat(["left", "r", "up", "dn"], logs.LENGTHS)
+    path = logs.write_flat_hdf5(tmp_path / "log.hdf5", LOG)
+    with h5py.File(path, "a") as file:
+        file["run"], file["any"] = names.astype("S4"), names.tolist()
+    data = load_file(path, ["episode=run"])
+    assert data.fingerprint() == logs.expected(LOG)
+    with pytest.raises(DeFlowError, match="'any' holds text of any length"):
+        load_file(path, ["episode=any"])
+    with pytest.raises(DeFlowError, match="are text, and must be real numbers"):
+        load_file(path, ["rewards=run"])

@@ -49,6 +49,12 @@ def mismatched(given: Arrays) -> None:
     given["next_observations"][[3, 12]] += 1.0
 
 
+def reset(given: Arrays) -> None:
+    """The first two episodes, one cut and one terminated, are followed by the next one's start."""
+    for last in (8, 15):
+        given["next_observations"][last] = given["observations"][last + 1]
+
+
 def repeated(given: Arrays) -> None:
     for name, array in given.items():
         given[name] = np.concatenate([array, array[:9]])
@@ -61,6 +67,7 @@ FINDINGS = [
     (same_rewards, "rewards never vary: all are -1"),
     (never_over, "no row is a termination"),
     (mismatched, "2 next observations (6.9% of rows)"),
+    (reset, "the next observation at 1 ends is the next episode's first"),
     (repeated, "1 of 5 episodes repeat another row for row, such as episode 4 episode 0"),
 ]
 

@@ -176,3 +176,26 @@ def test_a_file_that_declares_its_bounds_is_scaled_by_them(tmp_path: Path) -> No
     )
     with pytest.raises(DeFlowError, match="load_own"):
         load_file(folder)
+
+
+@pytest.mark.parametrize("shape", [(6,), (6, 1)])
+def test_choices_are_no_actions(shape: tuple[int, ...], tmp_path: Path) -> None:
+    choices = np.asarray([0, 1, 2, 3, 0, 1]).reshape(shape)
+    arrays = {"observations": np.eye(6), "rewards": np.arange(6.0), "terminals": np.arange(6) == 5}
+    path = tmp_path / "log.npz"
+    np.savez(path, actions=choices, **arrays)
+    for bounds in (None, "data", Box((0.0,), (3.0,))):
+        with pytest.raises(DeFlowError, match="discrete"):
+            load_own(path, bounds=bounds)  # type: ignore[arg-type]
+    for amounts in (choices.astype(np.float32).reshape(6, 1), np.repeat(choices, 2).reshape(6, 2)):
+        np.savez(path, actions=amounts, **arrays)
+        assert load_own(path).transforms.box == Box.of(amounts)
+
+
+def test_nothing_is_made_of_no_rows(tmp_path: Path) -> None:
+    arrays = {name: array[:0] for name, array in logs.flat(logs.episodes()).items()}
+    np.savez(tmp_path / "log.npz", run=np.zeros(0, int), **arrays)
+    with pytest.raises(DeFlowError, match="is empty: its observations have no rows"):
+        load_own(tmp_path / "log.npz", ["episode=run"])
+    with pytest.raises(DeFlowError, match="is empty: its observations have no rows"):
+        load_own(tmp_path / "log.npz", scale_rewards="range")  # type: ignore[arg-type]

@@ -81,8 +81,9 @@ def test_a_strip_runs_from_the_first_frame_to_the_last(tmp_path: Path) -> None:
     save_strip(FRAMES, tmp_path / "strip.png", n=5)
     with Image.open(tmp_path / "strip.png") as strip:
         pixels = np.array(strip)
-    assert pixels.shape == (12, 80, 3)
-    assert pixels[0, ::16, 0].tolist() == [0, 5, 10, 14, 19]
+    assert pixels.shape == (24, 64, 3)
+    assert pixels[0, ::16, 0].tolist() == [0, 5, 10, 14]
+    assert pixels[12, ::16, 0].tolist() == [19, 255, 255, 255]
 
 
 def test_a_short_film_makes_a_short_strip(tmp_path: Path) -> None:

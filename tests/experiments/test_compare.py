@@ -200,7 +200,7 @@ def test_other_data_are_refused(compared: Path, comparing: Compare, tmp_path: Pa
         (("bc", "a/b=fql"), [], "letters"),
         (("bc", "fql"), ["--set", "iql.tau=0.1"], "--set speaks of 'iql'.*bc"),
         (("bc", "fql"), ["--set", "fql.tua=0.1"], "no setting 'tua'.*tau"),
-        (("bc", "fql"), ["--set", "bc.batch_size=many"], "bc.batch_size.*'many'"),
+        (("bc", "fql"), ["--set", "bc.learning_rate=many"], "bc.learning_rate.*'many'"),
         (("bc", "fql"), ["--set", "fql.normalize_q=perhaps"], "true or false"),
         (("bc", "fql"), ["--set", "fql.tau=7"], "tau must be"),
         (("bc", "fql"), ["--set", "fql.tau"], "agent.setting=value"),

@@ -21,6 +21,7 @@ from deflow.cli import main
 from deflow.core.errors import DeFlowError
 from deflow.experiments import landscape
 from deflow.experiments.landscape import Plane, draw, look
+from deflow.training.config import TrainConfig
 from deflow.training.policy import load_family
 from deflow.training.run_folder import RunFolder
 
@@ -184,3 +185,19 @@ def test_other_data_are_refused(deflow: RunFolder):
         look([deflow], 0, dataset=toy.dataset(seed=5))
     with pytest.raises(DeFlowError, match="your own data"):
         look([deflow], 0)
+
+
+def test_data_that_have_moved_are_looked_for_where_they_are(
+    deflow: RunFolder, file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    asked: list[Path | None] = []
+
+    def prepare(folder: RunFolder, config: TrainConfig, dataset: object) -> None:
+        asked.append(config.data_dir)
+        raise DeFlowError("that was all")
+
+    monkeypatch.setattr(landscape, "prepare_again", prepare)
+    line = ["landscape", deflow.path, "--state", 0, "--data", file, "--data-dir", tmp_path]
+    with pytest.raises(DeFlowError, match="that was all"):
+        main.run([str(word) for word in line])
+    assert asked == [tmp_path]

@@ -11,7 +11,14 @@ import pytest
 from PIL import Image
 
 from deflow import DeFlow, DeFlowError
-from deflow.experiments.report import draw_report, judged_by, overview, print_report
+from deflow.agents.sac import SAC
+from deflow.experiments.report import (
+    draw_report,
+    judged_by,
+    overview,
+    print_report,
+    steps_text,
+)
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import summarize
@@ -63,6 +70,21 @@ def test_fewer_evaluations_than_three_count_as_they_are(tmp_path: Path):
     assert summarize(written(tmp_path / "a", {0: [0.5]}))[0]["success"] == 0.5
     assert summarize(written(tmp_path / "b", {0: []})) == []
     assert overview(RunFolder(tmp_path / "b"))["success"] is None
+
+
+def test_a_run_that_was_not_evaluated_says_so(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "120")
+    folder = written(tmp_path / "a", {0: [], 1: []})
+    position = {"phase": 0, "step": 1000, "train_seconds": 12.0, "frozen": []}
+    folder.write_json("summary.json", {"position": position, "members": []})
+    record = overview(folder)
+    assert (record["count"], record["train_seconds"]) == (2, 12.0)
+    print_report([folder])
+    out = capsys.readouterr().out
+    assert "12 s" in out
+    assert "was not evaluated" in out
 
 
 def test_without_success_the_return_stands_alone(tmp_path: Path):
@@ -136,3 +158,28 @@ def test_on_d4rl_the_last_evaluation_alone_counts(tmp_path: Path):
     (member,) = summarize(folder)
     assert (member["points"], member["mean_of_steps"]) == (pytest.approx(40), [400])
     assert judged_by([overview(folder)]) == "last evaluation"
+
+
+def test_an_agent_that_learns_online_alone_has_no_steps_on_data(tmp_path: Path):
+    folder = written(tmp_path / "a", {0: [0.1]}, online_steps=20_000)
+    assert steps_text(overview(folder)) == "1,000 + 20,000 online"
+    config = TrainConfig("toy", SAC(), steps=1000, online_steps=20_000)
+    folder.write_json("config.json", config.to_json())
+    record = overview(folder)
+    assert record["steps"] == 0
+    assert steps_text(record) == "20,000 online"
+
+
+def test_who_diverged_is_counted_and_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "160")
+    folder = written(tmp_path / "a", {0: [0.1], 1: [0.2]})
+    assert overview(folder)["frozen"] == []
+    entry = {"member": "seed1", "phase": "joint", "step": 3, "term": "flow/loss"}
+    folder.write_json("summary.json", {"position": {"frozen": [entry]}, "members": []})
+    assert overview(folder)["frozen"] == [entry]
+    print_report([folder])
+    out = capsys.readouterr().out
+    assert "2, 1 frozen" in out
+    assert "a: seed1 is frozen at joint step 3" in out

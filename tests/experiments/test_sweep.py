@@ -124,3 +124,17 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     with pytest.raises(DeFlowError, match=said):
         sweeping(tmp_path / "out", *words)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_value_whose_run_diverged_is_marked(
+    sweeping: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    sweeping(tmp_path / "out", "--over", "learning_rate=0.001,1e30")
+    table = capsys.readouterr().out
+    assert "1, 1 frozen" in table
+    assert "rebrac: seed0-learning_rate1e+30 is frozen" in table
+    document = json.loads((tmp_path / "out" / "sweep.json").read_text())
+    good, bad = document["points"]
+    assert good["frozen"] == []
+    assert [entry["member"] for entry in bad["frozen"]] == ["seed0-learning_rate1e+30"]
+    assert document["frozen"] == bad["frozen"]

@@ -204,3 +204,18 @@ def test_a_run_without_a_usable_checkpoint_says_so(
         with pytest.raises(DeFlowError, match="no usable checkpoint"):
             use()
     assert folder.metrics.read_text() == before
+
+
+def test_a_disk_that_is_full_is_said_and_spares_what_was_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    kept = checkpoint.save(tmp_path, 1, {"arrays": {"a": np.zeros(3)}}, {}, keep=2)
+
+    def full(*_: Any) -> None:
+        raise ValueError("Error writing: No space left on device\nmore about it")
+
+    monkeypatch.setattr(checkpoint.ocp.StandardCheckpointer, "save", full)
+    with pytest.raises(OSError, match="No space left on device") as refusal:
+        checkpoint.save(tmp_path, 2, {"arrays": {"a": np.ones(3)}}, {}, keep=2)
+    assert "step-000000002" in str(refusal.value.filename)
+    assert checkpoint.newest_sound(tmp_path) == kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tests.training.runs import Training
 from deflow import DeFlow, DeFlowError, train
 from deflow.agents.fql import FQL
 from deflow.data.dataset import Dataset
-from deflow.training.config import TrainConfig
+from deflow.training.config import ANYTHING, TrainConfig
 from deflow.training.run_folder import RunFolder
 
 
@@ -42,6 +43,7 @@ from deflow.training.run_folder import RunFolder
         ("over", {"delta": (0.1, -1.0)}, "delta must be above 0"),
         ("over", {"delta": (0.1, 0.1)}, "delta"),
         ("over", {"delta": ()}, "delta"),
+        ("over", {"delta": (0.001, 0.0010000004)}, "would be called seed0-delta0.001"),
         ("agent", DeFlow(delta=0.0), "delta must be above 0"),
     ],
 )
@@ -74,6 +76,39 @@ def test_a_configuration_comes_back_from_json_and_differs_in_what_differs():
     assert sorted(config.differences(other)) == ["agent.delta", "steps"]
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("seeds", 3),
+        ("seeds", ["0"]),
+        ("seeds", [0.5]),
+        ("over", None),
+        ("over", {"delta": 0.1}),
+        ("over", {"delta": ["a"]}),
+        ("steps", "10"),
+        ("steps", True),
+        ("overwrite", 0),
+        ("env_patience", "long"),
+        ("run_dir", 1),
+        ("schedule", None),
+        ("agent", {"name": 3}),
+        ("agent", "deflow"),
+    ],
+)
+def test_an_entry_of_the_wrong_kind_is_named(name: str, value: Any, tmp_path: Path):
+    document = {**TrainConfig("toy", DeFlow()).to_json(), name: value}
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(document))
+    with pytest.raises(DeFlowError, match=rf"config.json: The configuration.* {name}|agent's name"):
+        RunFolder(tmp_path).config()
+
+
+@pytest.mark.parametrize("document", [[], "deflow", None, {}])
+def test_what_is_no_configuration_is_refused(document: Any):
+    with pytest.raises(DeFlowError, match=r"lacks agent.*task"):
+        TrainConfig.from_json(document)
+
+
 def test_a_folder_of_another_configuration_is_refused_with_the_names(
     training: Training, joint: RunFolder
 ):
@@ -103,6 +138,43 @@ def test_a_folder_that_cannot_be_made_is_refused(training: Training, tmp_path: P
     (tmp_path / "file").write_text("")
     with pytest.raises(DeFlowError, match="cannot be written"):
         training(run_dir=tmp_path / "file" / "it")
+
+
+def created(path: Path, begun: RunFolder | None = None) -> RunFolder:
+    """A folder whose run has not begun."""
+    config = TrainConfig("toy", DeFlow(**toy.SMALL))
+    return RunFolder.create(path, config, {"name": "toy"}, ANYTHING, {}, begun)
+
+
+def test_the_current_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    with pytest.raises(DeFlowError, match="current folder cannot become a run's"):
+        created(Path())
+    assert list(tmp_path.iterdir()) == [here]
+    assert created(Path("../there")).config().task == "toy"
+
+
+def test_a_copy_that_fails_leaves_nothing(
+    joint: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def full(source: Path, target: Path) -> None:
+        target.mkdir()
+        raise shutil.Error([("a", "b", "[Errno 28] No space left on device: 'b'")])
+
+    monkeypatch.setattr(shutil, "copytree", full)
+    with pytest.raises(DeFlowError, match=r"cannot be written \(.*No space left on device"):
+        created(tmp_path / "it", begun=joint)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_goes_on_elsewhere_is_not_locked_with_the_one_it_began_from(
+    joint: RunFolder, tmp_path: Path
+):
+    with joint.locked():
+        folder = created(tmp_path / "it", begun=joint)
+    assert not list(folder.path.rglob(".lock"))
 
 
 def test_an_environment_of_another_width_is_refused(training: Training, tmp_path: Path):

@@ -82,3 +82,18 @@ def test_success_is_the_share_of_episodes_that_reached_the_goal(once: Judgement)
         assert result.success == np.mean([e.success for e in result.episodes])
         # The toy ends an episode where the goal is reached, so a shorter one has succeeded.
         assert all(e.success == 1 for e in result.episodes if e.length < 20)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"seed": 2**32}, "seed must be at least 0 and below"),
+        ({"seed": -1}, "seed must be"),
+        ({"episodes": 0}, "episodes must be"),
+        ({"workers": -1}, "workers must be"),
+        ({"policy": "flow"}, "'policy' or 'prior', not 'flow'"),
+    ],
+)
+def test_what_is_out_of_range_is_refused(learnt: RunFolder, options: dict[str, Any], said: str):
+    with pytest.raises(DeFlowError, match=said):
+        judge(learnt, **{"episodes": 1, **options})

@@ -83,6 +83,21 @@ def test_the_state_kept_is_the_last_whose_loss_was_finite(step: int):
     assert "actor/loss" in news[0].sentence()
 
 
+def test_in_chunks_of_one_step_no_empty_chunk_is_run_again():
+    """From frames there is no such thing as a chunk of no steps."""
+    guard, states = Guard(MEMBERS), counter(0)
+
+    def replay(steps: int) -> dict[str, np.ndarray]:
+        pytest.fail(f"{steps} steps were asked for")
+
+    for step in range(4):
+        losses = {"loss": np.array([[1.0, np.nan if step == 2 else 1.0]])}
+        after = counter(step + 1)
+        states = guard.check(states, after, losses, "joint", lambda n, at=step: at + n, replay)
+    assert np.asarray(states["count"])[:, 0].tolist() == [4, 1]
+    assert [(entry.member, entry.step) for entry in guard.frozen] == [("seed1", 1)]
+
+
 def test_a_loss_that_is_never_finite_keeps_the_beginning():
     chunks = Chunks({(0, 0): "critic/loss"})
     assert [entry.step for entry in chunks.next()] == [0]

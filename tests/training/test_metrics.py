@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+import struct
+from pathlib import Path
 
-from deflow.training.metrics import combine
+import numpy as np
+from tensorboardX.proto.event_pb2 import Event
+
+from deflow.training.family import members_of
+from deflow.training.metrics import MetricsLog, combine
+from deflow.training.run_folder import RunFolder
 
 
 def test_an_interval_keeps_extremes_and_means():
@@ -29,3 +35,32 @@ def test_steps_at_which_a_room_was_not_measured_do_not_count():
     np.testing.assert_allclose(found["critic/loss"], [1.5, 1.5])
     resting = {name: values[:1] for name, values in chunk.items()}
     assert set(combine([resting])) == {"critic/loss"}
+
+
+def shown(folder: Path) -> list[int]:
+    """The steps of a curve as TensorBoard draws it: where a process begins, what earlier ones wrote
+    of its step and of later ones is hidden."""
+    steps: list[int] = []
+    for file in sorted(folder.glob("events.*")):
+        content, at = file.read_bytes(), 0
+        while at < len(content):
+            (length,) = struct.unpack_from("<Q", content, at)
+            event = Event.FromString(content[at + 12 : at + 12 + length])
+            at += 16 + length
+            if event.HasField("session_log"):
+                steps = [step for step in steps if step < event.step]
+            steps += [event.step for value in event.summary.value if value.tag == "critic/loss"]
+    return steps
+
+
+def test_a_resumed_run_shows_every_point_once(tmp_path: Path):
+    folder, members = RunFolder(tmp_path), tuple(members_of((0,), {}))
+    # From the beginning; again, as there was no checkpoint; and from that of step 20.
+    for number, (begin, steps) in enumerate([(0, [10, 15]), (0, [10, 20, 30]), (20, [30, 40])]):
+        log = MetricsLog(folder, members, begin)
+        for step in steps:
+            log.write({"total_step": step}, {"critic/loss": np.ones(1)}, np.array([True]))
+        log.close()
+        (newest,) = (tmp_path / "tensorboard" / "seed0").glob("events.out.*")
+        newest.rename(newest.with_name(f"events.{number}"))
+    assert shown(tmp_path / "tensorboard" / "seed0") == [10, 20, 30, 40]

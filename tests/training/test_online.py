@@ -341,7 +341,7 @@ def test_an_older_configuration_is_read_as_a_run_that_stayed_offline(offline: Ru
 
 
 @pytest.mark.slow
-def test_a_world_that_was_never_judged_in_is_judged_in_before_it_is_learnt_in(
+def test_a_policy_that_was_never_judged_is_judged_before_it_goes_on_learning(
     training: Training, data: Dataset, tmp_path: Path
 ):
     blind = training(eval_episodes=0)
@@ -349,7 +349,7 @@ def test_a_world_that_was_never_judged_in_is_judged_in_before_it_is_learnt_in(
     found = finetune(blind.path, 5, run_dir=tmp_path / "it", dataset=data, **options)
     records = found.read_lines(found.evaluations)
     assert [(r["phase"], r["step"]) for r in records if r["seed"] == 0] == [
-        ("online", 0),
+        ("joint", 40),
         ("online", 5),
     ]
     assert summarize(found)[0]["before"]["return"] == records[0]["return"]
@@ -396,14 +396,14 @@ def test_data_read_in_other_units_are_refused(tmp_path: Path):
     np.testing.assert_array_equal(columns["observations"][0, 0], seen)
 
 
-def test_ten_checkpoints_are_kept_of_what_cannot_be_met_again(
+def test_a_phase_has_ten_checkpoints_in_whole_chunks_but_where_nothing_can_be_met_again(
     training: Training, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     found: list[int] = []
     save = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *a, **k: (found.append(a[1]), save(*a, **k))[1])
     training(**ONLINE, checkpoint_every=0, run_dir=tmp_path / "it")
-    assert found == [40, *range(44, 81, 4)]
+    assert found == [10, 20, 30, 40, *range(44, 81, 4)]
 
 
 def test_a_resume_without_a_checkpoint_says_what_is_done_again(
@@ -420,7 +420,7 @@ def test_a_resume_without_a_checkpoint_says_what_is_done_again(
     capsys.readouterr()
     resume(tmp_path / "it", dataset=data)
     said = " ".join(capsys.readouterr().err.split())
-    assert "There is no checkpoint yet: at least 40 steps are done again" in said
+    assert "There is no checkpoint yet: at least 10 steps are done again" in said
 
 
 def test_a_world_that_fails_while_it_is_judged_in_is_begun_again(

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from tests import toy
 from tests.training.runs import Training
 
-from deflow import DeFlowError, load_policy
+from deflow import DeFlowError, load_policy, train
+from deflow.agents.iql import IQL
+from deflow.training.judge import judge
 from deflow.training.run_folder import RunFolder
 
 OBSERVATIONS = np.random.default_rng(0).uniform(-1, 1, (7, toy.OBS))
@@ -75,6 +80,24 @@ def test_the_policy_plays_the_toy(learnt: RunFolder):
             ended = terminated or truncated
         successes.append(info["success"])
     assert np.mean(successes) >= 0.5
+
+
+def test_a_kind_that_there_is_not_is_refused(learnt: RunFolder, tmp_path: Path):
+    unknown: Any = "flow"
+    with pytest.raises(DeFlowError, match="'policy' or 'prior', not 'flow'"):
+        load_policy(learnt.path, 0, kind=unknown)
+    options: dict[str, Any] = {"steps": 1, "chunk": 1, "run_dir": tmp_path / "iql"}
+    folder = train("toy", IQL(hidden=(8,), batch_size=8), dataset=toy.dataset(), **options)
+    assert load_policy(folder.path)(OBSERVATIONS).shape == (7, toy.ACT)
+    for ask in (load_policy, lambda path, kind: judge(folder, episodes=1, policy=kind)):
+        with pytest.raises(DeFlowError, match=r"iql of .* has no base flow"):
+            ask(folder.path, kind="prior")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32])
+def test_a_noise_seed_out_of_range_is_refused(learnt: RunFolder, seed: int):
+    with pytest.raises(DeFlowError, match="noise_seed must be at least 0 and below"):
+        load_policy(learnt.path, 0, noise_seed=seed)
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

@@ -5,6 +5,9 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
+import time
+from typing import Any
 
 import equinox as eqx
 import numpy as np
@@ -13,10 +16,13 @@ from tests import toy
 from tests.training.runs import Training, arrays, member
 
 from deflow import DeFlow
+from deflow.core.types import Spec
 from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
 from deflow.training.judge import judge
-from deflow.training.run_folder import RunFolder
+from deflow.training.recorder import Recorder
+from deflow.training.run_folder import RunFolder, provenance
+from deflow.training.train import default_run_dir
 
 POLICY = {
     "critic/loss",
@@ -103,6 +109,40 @@ def test_the_summary_is_the_mean_of_the_last_evaluations(joint: RunFolder):
         assert entry["return"] == pytest.approx(np.mean([line["return"] for line in own]))
         assert entry["success"] == pytest.approx(np.mean([line["success"] for line in own]))
         assert entry["mean_of_steps"] == [20, 40]
+
+
+@pytest.mark.parametrize(
+    ("steps", "chunk", "every"),
+    [
+        (1_000_000, 100, 100_000),
+        (5_000_000, 100, 100_000),
+        (50_000, 100, 5_000),
+        (12_345, 100, 1_300),
+        (40, 100, 100),
+        (9, 1, 1),
+    ],
+)
+def test_a_kill_costs_about_a_tenth_of_a_phase_at_most(steps: int, chunk: int, every: int):
+    config = TrainConfig("toy", DeFlow(), steps=steps, chunk=chunk)
+    spec = Spec(toy.OBS, toy.ACT, (-1.0, 0.0), steps)
+    nothing: Any = None
+    recorder = Recorder(config, nothing, nothing, nothing, config.phases(spec))
+    assert recorder.checkpoint_every == every
+    given = dataclasses.replace(config, checkpoint_every=7)
+    recorder = Recorder(given, nothing, nothing, nothing, given.phases(spec))
+    assert recorder.checkpoint_every == 7
+
+
+def test_the_command_may_be_given_to_a_shell_again(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["/usr/bin/deflow", "train", "toy", "--data", "my data.npz"])
+    assert provenance({})["command"] == "deflow train toy --data 'my data.npz'"
+
+
+def test_runs_that_begin_together_have_folders_of_their_own():
+    config = TrainConfig("toy", DeFlow())
+    first = default_run_dir(config)
+    time.sleep(0.001)
+    assert default_run_dir(config) != first
 
 
 def test_the_folder_is_enough_to_repeat_and_to_judge_the_run(joint: RunFolder):

@@ -79,7 +79,7 @@ def agent_class(name: str) -> type[Agent]:
         return AGENTS[name]
     if ":" in name:
         return _own_class(name)
-    near = difflib.get_close_matches(name, AGENTS, n=3, cutoff=0.65)
+    near = difflib.get_close_matches(name.lower(), AGENTS, n=3, cutoff=0.65)
     hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(AGENTS)}."
     raise DeFlowError(f"There is no agent {name!r}; {hint}")
 

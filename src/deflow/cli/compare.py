@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from deflow.cli.options import learns_before
 from deflow.cli.running import Running, Words, check_names, pairs, whole
 from deflow.core.errors import DeFlowError
 
@@ -20,7 +21,8 @@ class Compare(Running):
     """Train several agents on one task and put them side by side: a table and their curves.
 
     Each agent is trained as one family over the seeds, in its own folder under --out. Call it again
-    to go on: finished runs are kept, a stopped one continues from its newest checkpoint. An agent
+    to go on: finished runs are kept, a stopped one continues from its newest checkpoint. Where an
+    agent fails, the others are trained all the same, and the exit status is 1 in the end. An agent
     may stand in the comparison more than once under names of your own, as name=agent.
 
     Examples:
@@ -39,15 +41,20 @@ class Compare(Running):
     """Orders of training, each as name=schedule (default: as published)."""
 
     def run(self) -> int:
+        from deflow.core.progress import console
         from deflow.experiments.compare import compare, print_comparison
 
         out = self.out or Path("runs") / f"compare-{self.task}"
-        document = compare(self.configs(out), out, self.own())
+        configs = self.configs(out)
+        self.check_given(configs.values())
+        document = compare(configs, out, self.own())
         if self.json:
             print(jsonlib.dumps(document))
         else:
             print_comparison(document)
-        return 0
+        for name, why in document["failed"].items():
+            console.print(f"{name} failed: {why}", style="yellow")
+        return 1 if document["failed"] else 0
 
     def configs(self, out: Path) -> dict[str, TrainConfig]:
         """One configuration for each agent, by its name here."""
@@ -69,7 +76,7 @@ class Compare(Running):
             label: {"steps": whole(budget, f"--budget-steps {label}")}
             for label, budget in budgets.items()
         }
-        return {
+        configs = {
             label: self.config(
                 self.made(label, name),
                 out / label,
@@ -78,3 +85,7 @@ class Compare(Running):
             )
             for label, name in named.items()
         }
+        for label in budgets:
+            if not learns_before(configs[label]):
+                raise DeFlowError(f"--budget-steps is not for {label}, which learns online alone.")
+        return configs

@@ -67,7 +67,7 @@ class Generate:
         else:
             rows = [("folder", str(target.parent))]
             for name, entry in report["files"].items():
-                rows.append((name, f"{entry['bytes'] / 1e6:.1f} MB"))
+                rows.append((name, _size(entry["bytes"])))
                 rows.append(("  sha256", entry["sha256"]))
             _print_table(target.stem, rows)
         return 0
@@ -139,8 +139,9 @@ class Generate:
 
 @dataclass
 class Inspect(SetOptions):
-    """Show what a set holds: shapes, ranges, returns, success rows, episode lengths, memory, and
-    what looks wrong in it.
+    """Show what a set holds: shapes, ranges, returns, terminations (successes in OGBench's sets and
+    D4RL's ant mazes, where only the goal ends an episode), episode lengths, memory, and what looks
+    wrong in it.
 
     For example:
 
@@ -193,7 +194,7 @@ def _lines(numbers: dict[str, Any]) -> list[tuple[str, str]]:
     """A split's description as a few lines of text."""
     lines = [
         ("episodes", f"{numbers['episodes']:,}"),
-        ("transitions", f"{numbers['transitions']:,}"),
+        ("transitions", _transitions(numbers["transitions"], numbers["rows"])),
         ("episode lengths", _pairs(numbers["episode_lengths"])),
     ]
     for name, array in numbers["arrays"].items():
@@ -203,16 +204,32 @@ def _lines(numbers: dict[str, Any]) -> list[tuple[str, str]]:
         values = numbers["rewards"]["values"]
         rewards = numbers["rewards"]
         spread = _pairs({key: rewards[key] for key in ("min", "median", "mean", "max")})
+        word = "success" if "success_rows" in numbers else "termination"
         lines += [
             ("rewards", spread if values is None else _pairs(values, "rows")),
             ("returns", _pairs(numbers["returns"])),
             (
-                "success",
-                f"{numbers['success_rows']:,} rows in {numbers['success_episodes']:,} episodes",
+                "success" if word == "success" else "terminations",
+                f"{numbers[f'{word}_rows']:,} rows in {numbers[f'{word}_episodes']:,} episodes",
             ),
         ]
-    lines.append(("memory", f"{numbers['bytes'] / 1e6:.1f} MB"))
+    lines.append(("memory", _size(numbers["bytes"])))
     return lines
+
+
+def _transitions(count: int, rows: int) -> str:
+    """How many, and why they are fewer than the file has rows."""
+    if count == rows:
+        return f"{count:,}"
+    return (
+        f"{count:,} of {rows:,} rows; {rows - count:,} end a trajectory that was cut, and what "
+        "follows them is not in the file"
+    )
+
+
+def _size(count: int) -> str:
+    """`12.3 MB`, or kB where that would be nothing."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e6 else f"{count / 1e3:.1f} kB"
 
 
 def _pairs(values: dict[str, Any], unit: str = "") -> str:

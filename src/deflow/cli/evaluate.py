@@ -9,9 +9,14 @@ from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from deflow.cli.options import refuse_given
+
 if TYPE_CHECKING:
     from deflow.training.off_policy import OffPolicy
     from deflow.training.run_folder import RunFolder
+
+OF_PLAYING = ("episodes", "workers", "video", "episode")
+OF_DATA = ("fqe_steps", "held_out", "data", "held_out_data", "data_dir")
 
 
 @dataclass
@@ -45,9 +50,10 @@ class Evaluate:
     best_of: int | None = None
     """Take the critic's favourite of so many actions (default: as the run was configured)."""
     video: Path | None = None
-    """Film one episode: .gif, .mp4, or .png for a strip of frames."""
+    """Film one episode of the first member, before the others are played: .gif, .mp4, or .png for
+    a strip of frames."""
     episode: int = 0
-    """Which episode to film."""
+    """With --video: which episode to film."""
     workers: int = 0
     """Processes that step environments (0: one for each core)."""
     off_policy: bool = False
@@ -76,10 +82,23 @@ class Evaluate:
         from deflow.training.run_folder import RunFolder
         from deflow.training.score import SCORES
 
+        self._check_given()
         require("episodes", self.episodes, at_least=1)
         folder = RunFolder.open(self.run_dir)
         if self.off_policy:
             return self._judge_by_data(folder)
+        filmed = {}
+        if self.video:
+            # First, since a film may fail and takes but one episode.
+            member = film(
+                folder,
+                self.video,
+                episode=self.episode,
+                seed=self.seed,
+                policy=self.policy,
+                best_of=self.best_of,
+            )
+            filmed = {"video": str(self.video), "filmed": member}
         found = judge(
             folder,
             episodes=self.episodes,
@@ -88,10 +107,7 @@ class Evaluate:
             policy=self.policy,
             best_of=self.best_of,
         )
-        document = {**found.json(), "best_of": self.best_of}
-        if self.video:
-            film(folder, self.video, episode=self.episode, seed=self.seed, best_of=self.best_of)
-            document["video"] = str(self.video)
+        document = {**found.json(), "best_of": self.best_of, **filmed}
         if self.json:
             print(jsonlib.dumps(document))
             return 0
@@ -107,19 +123,30 @@ class Evaluate:
                 f"{SCORES[name].scale * record[name]:.1f}{SCORES[name].unit}" for name in shown
             )
             table.add_row(record["member"], *scores, f"{record['length']:.0f}")
-        Console().print(table)
+        console = Console()
+        console.print(table)
+        if filmed:
+            console.print(
+                f"Episode {self.episode} of {filmed['filmed']}: {self.video}", markup=False
+            )
         return 0
+
+    def _check_given(self) -> None:
+        """Raise `DeFlowError` at an option that belongs to the other way of judging."""
+        if self.off_policy:
+            refuse_given(self, OF_PLAYING, "playing, and --off-policy plays nothing: leave one")
+        else:
+            refuse_given(self, OF_DATA, "judging by data: give --off-policy too")
+        if not self.video:
+            refuse_given(self, ("episode",), "a film: give --video too")
+        if self.held_out_data:
+            refuse_given(self, ("held_out",), "a share of the run's data: leave --held-out-data")
 
     def _judge_by_data(self, folder: RunFolder) -> int:
         from deflow.cli.options import own_again
         from deflow.core.checks import require
-        from deflow.core.errors import DeFlowError
         from deflow.training.off_policy import off_policy
 
-        if self.video:
-            raise DeFlowError(
-                "--off-policy plays no episode that --video could show: give one of them."
-            )
         require("fqe_steps", self.fqe_steps, at_least=1)
         found = off_policy(
             folder,

@@ -51,8 +51,8 @@ class Finetune:
     log_every: int | None = None
     """Steps between lines of metrics (as offline, unless given)."""
     checkpoint_every: int = 0
-    """Steps between checkpoints, which hold what was met too (0: 100,000, but at least ten of
-    them)."""
+    """Steps between checkpoints, which hold what was met too (0: a tenth of all, 100,000 at
+    most)."""
     env_patience: float = 60.0
     """Seconds after which an environment that does not answer is begun anew."""
     out: Path | None = None
@@ -101,5 +101,7 @@ class Finetune:
             raise DeFlowError(f"--freeze-prior is for DeFlow; {agent.name} has no such prior.")
         found: dict[str, Any] = {"prior_online": "frozen"} if self.freeze_prior else {}
         for name, value in pairs(self.settings, "--set", "setting=value"):
+            if name in found:
+                raise DeFlowError(f"--freeze-prior says what --set {name} is: give one of them.")
             found[name] = like(settings_of(agent).get(name, value), value, name)
         return found

@@ -42,6 +42,8 @@ class Landscape:
     """Where to draw it: .png, .pdf or .svg."""
     data: Path | None = None
     """Your own data, where the runs were trained on a file."""
+    data_dir: Path | None = None
+    """Where datasets are, if they have moved."""
     json: bool = False
     """Print the samples and their values as JSON."""
 
@@ -69,6 +71,7 @@ class Landscape:
             samples=self.samples,
             seed=self.seed,
             member=self.member,
+            data_dir=self.data_dir,
         )
         plane = Plane.through(found[0].base, self.plane, self.seed)
         draw(found, plane, self.out, f"{folders[0].config().task}, state {self.state}")

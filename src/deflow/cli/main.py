@@ -12,7 +12,7 @@ from typing import Any
 
 import tyro
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, first_line
 
 COMMANDS = {
     "train": ("deflow.cli.train", "Train", "train an agent on a task"),
@@ -29,8 +29,14 @@ COMMANDS = {
     "data export": ("deflow.cli.export", "Export", "write a set or your own data as a Minari set"),
     "data iav": ("deflow.cli.iav", "Iav", "how much actions differ where states are alike"),
     "doctor": ("deflow.cli.doctor", "Doctor", "versions, devices, rendering, data, network"),
-    "demo": ("deflow.cli.demo", "Demo", "data, training and evaluation in eight minutes"),
+    "demo": ("deflow.cli.demo", "Demo", "data, training and evaluation in about seven minutes"),
 }
+
+AGAIN = {
+    **dict.fromkeys(("train", "finetune", "resume"), "`deflow resume`"),
+    **dict.fromkeys(("compare", "sweep", "demo"), "the same command"),
+}
+"""What goes on with the runs of a command that was broken off."""
 
 
 def usage() -> str:
@@ -53,6 +59,10 @@ def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
         name = " ".join(arguments[:words])
         if name in COMMANDS:
             return name, list(arguments[words:])
+    family = [name for name in COMMANDS if name.startswith(f"{arguments[0]} ")]
+    if family and len([word for word in arguments[1:] if not word.startswith("-")]) == 0:
+        lines = [f"`deflow {name}`: {COMMANDS[name][2]}" for name in family]
+        raise DeFlowError(f"Which of them? {'; '.join(lines)}.")
     import difflib
 
     given = " ".join(arguments[:2])
@@ -93,13 +103,28 @@ def main() -> None:
     try:
         sys.exit(run(arguments))
     except DeFlowError as error:
-        if "--json" in arguments:
-            print(json.dumps({"error": str(error)}))
-        print(f"deflow: {error}", file=sys.stderr)
-        sys.exit(2)
+        _refuse(str(error), arguments)
     except BrokenPipeError:  # The reader of a pipe, such as `head`, has seen enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
+    except OSError as error:
+        _refuse(_broken_off(error, arguments), arguments)
     except KeyboardInterrupt:
         print("deflow: stopped.", file=sys.stderr)
         sys.exit(130)
+
+
+def _refuse(sentence: str, arguments: Sequence[str]) -> None:
+    """End with it on stderr, and as a document on stdout where one was asked for."""
+    if "--json" in arguments:
+        print(json.dumps({"error": sentence}))
+    print(f"deflow: {sentence}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _broken_off(error: OSError, arguments: Sequence[str]) -> str:
+    """What the system refused, and how to go on."""
+    what = f"'{error.filename}'" if error.filename else "A file"
+    again = AGAIN.get(next(iter(arguments), ""))
+    rest = f"; what was saved is kept, and {again} goes on from there" if again else ""
+    return f"{what} cannot be read or written ({error.strerror or first_line(error)}){rest}."

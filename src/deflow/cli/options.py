@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +11,17 @@ from deflow.core.errors import DeFlowError
 
 if TYPE_CHECKING:
     from deflow.data.own import Own
+    from deflow.training.config import TrainConfig
     from deflow.training.run_folder import RunFolder
+
+OF_OWN_DATA = (
+    "columns",
+    "action_bounds",
+    "normalize_observations",
+    "scale_rewards",
+    "shift_rewards",
+)
+OF_LEARNING_ONLINE = ("updates_per_step", "overwrite")
 
 
 @dataclass(kw_only=True)
@@ -60,7 +71,7 @@ class TrainingOptions:
     """Steps between lines of metrics."""
     checkpoint_every: int = 0
     """Steps between checkpoints, from which a stopped run goes on, beside those of phases' ends (0:
-    100,000, and online at least ten of them)."""
+    a tenth of the phase, 100,000 at most)."""
     chunk: int = 100
     """Steps in one compiled scan; the screen moves once a chunk."""
     data_dir: Path | None = None
@@ -73,7 +84,6 @@ class TrainingOptions:
     def own(self) -> Own | None:
         """The user's own data, where --data names some; raises `DeFlowError` as `load_own`."""
         if self.data is None:
-            self._refuse_what_needs_data()
             return None
         from deflow.data.own import load_own
 
@@ -86,12 +96,37 @@ class TrainingOptions:
             shift_rewards=self.shift_rewards,
         )
 
-    def _refuse_what_needs_data(self) -> None:
-        names = ("columns", "action_bounds", "normalize_observations", "scale_rewards")
-        for name in (*names, "shift_rewards"):
-            if getattr(self, name) != getattr(TrainingOptions, name):
-                option = name.replace("_", "-")
-                raise DeFlowError(f"--{option} is for data of your own: give them with --data.")
+    def check_given(self, configs: Collection[TrainConfig], began: Any = None) -> None:
+        """Raise `DeFlowError` where a configuration is wrong, or an option given changes nothing in
+        any of them; `began` as of `refuse_given`."""
+        if self.data is None:
+            refuse_given(self, OF_OWN_DATA, "data of your own: give them with --data", began)
+        if not self.online_steps:
+            where = "learning online: give --online-steps"
+            refuse_given(self, OF_LEARNING_ONLINE, where, began)
+        for config in configs:
+            config.validate()
+        if not any(map(learns_before, configs)):
+            what = "learning before the run goes online, which is not done here: leave it"
+            refuse_given(self, ("steps",), what, began)
+
+
+def learns_before(config: TrainConfig) -> bool:
+    """Whether the agent learns from data before it goes online, if it does that."""
+    from deflow.training.config import ANYTHING
+
+    return bool(config.agent.phases(ANYTHING, config.schedule))
+
+
+def refuse_given(command: Any, names: Iterable[str], what: str, began: Any = None) -> None:
+    """Raise `DeFlowError` at the first of these options that was given: it is for `what`, and would
+    change nothing here.
+
+    Given is what differs from the command's defaults, or from those that it `began` with.
+    """
+    for name in names:
+        if getattr(command, name) != getattr(began or type(command), name):
+            raise DeFlowError(f"--{name.replace('_', '-')} is for {what}.")
 
 
 def own_again(folder: RunFolder, data: Path | None) -> Own | None:

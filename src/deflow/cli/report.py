@@ -23,7 +23,7 @@ class Report:
     """
 
     runs: Positional[tuple[Path, ...]]
-    """Run folders."""
+    """Run folders; of several paths those that are none are left out."""
     figure: Path | None = None
     """Where to draw the curves."""
     x: Literal["step", "train_seconds"] = "step"
@@ -32,10 +32,19 @@ class Report:
     """Print the result as JSON."""
 
     def run(self) -> int:
+        from deflow.core.errors import DeFlowError
+        from deflow.core.progress import console
         from deflow.experiments.report import draw_report, overview, print_report
         from deflow.training.run_folder import RunFolder
 
-        folders = [RunFolder.open(path) for path in self.runs]
+        if not self.runs:
+            raise DeFlowError("Name at least one run: deflow report RUN.")
+        given = [RunFolder(path) for path in self.runs]
+        others = [str(folder.path) for folder in given if not folder.exists()]
+        # Where none is a run, the first says what it lacks.
+        folders = [f for f in given if f.exists()] or [RunFolder.open(path) for path in self.runs]
+        if others:
+            console.print(f"Left out, since no run is there: {', '.join(others)}.", style="yellow")
         if self.json:
             print(jsonlib.dumps([overview(folder) for folder in folders]))
         else:

@@ -11,10 +11,11 @@ if TYPE_CHECKING:
 
 def show(folder: RunFolder, as_json: bool) -> None:
     """The run's scores, as a table or as one JSON document."""
-    from deflow.experiments.report import print_report
+    from deflow.experiments.report import position_of, print_report
     from deflow.training.summary import summarize
 
     if as_json:
-        print(json.dumps({"run_dir": str(folder.path), "members": summarize(folder)}))
+        members = {"members": summarize(folder), "frozen": position_of(folder).get("frozen", [])}
+        print(json.dumps({"run_dir": str(folder.path), **members}))
     else:
         print_report([folder])

@@ -94,14 +94,16 @@ def say_where_nothing_is_published(agent: Agent, task: str) -> None:
 
 
 def pairs(words: Iterable[Iterable[str]], option: str, form: str) -> list[tuple[str, str]]:
-    """The words of an option as names and values, at the first equals sign."""
-    found = []
+    """The words of an option as names and values, at the first equals sign; no name twice."""
+    found: dict[str, str] = {}
     for word in (word for group in words for word in group):
         name, equals, value = word.partition("=")
         if not (name and equals and value):
             raise DeFlowError(f"{option} takes {form}, but it is {word!r}.")
-        found.append((name, value))
-    return found
+        if name in found:
+            raise DeFlowError(f"{option} names {name} more than once: give it once, as {form}.")
+        found[name] = value
+    return list(found.items())
 
 
 def check_names(names: Iterable[str], labels: Iterable[str], option: str) -> None:

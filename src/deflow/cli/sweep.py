@@ -43,6 +43,7 @@ class Sweep(Running):
         config = self.config(
             self.made(self.agent, self.agent), out / self.agent, over=over, schedule=self.schedule
         )
+        self.check_given([config])
         document = sweep(config, out, self.own())
         if self.json:
             print(jsonlib.dumps(document))

@@ -40,6 +40,10 @@ class Train(TrainingOptions):
       deflow train my-task --data robot.parquet --columns observations=state rewards=r
         --agent.delta auto
 
+    --agent NAME says which system is trained (default: deflow; `deflow agents` lists them, and
+    `module:Class` is one of your own). With a TASK before it, --help shows the settings that are
+    published for that system on it, which are those it begins from.
+
     delta may be estimated from the data (see `deflow data iav`): --agent.delta auto takes a tenth
     of their intrinsic action variance for manipulation and all of it for navigation, auto:0.5 half.
     """
@@ -65,14 +69,15 @@ class Train(TrainingOptions):
     """Where the run is kept (default: runs/ and a name with the date)."""
     auto: tyro.conf.Suppress[str | None] = None
     """Factor of delta's estimate, "" for the published one, None for a given delta."""
+    began: tyro.conf.Suppress[Any] = None
+    """The command as --config has it, before other options."""
     config: Path | None = None
     """A config.json of another run to begin from; options given beside it win."""
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Train:
         """Read twice: the agent and the task say which settings are the defaults of the rest."""
-        from deflow.agents.registry import from_settings, preset, published_steps
-        from deflow.training.task import env_name
+        from deflow.agents.registry import from_settings
 
         rest, chosen = _take_option(list(arguments), "--agent")
         rest, factor = _take_auto(rest)
@@ -82,19 +87,23 @@ class Train(TrainingOptions):
         settings = {**document.get("agent", {})}
         recorded = settings.pop("name", "deflow")
         name: str = chosen or recorded
+        if not document and {"-h", "--help"} & {*rest} and not rest[0].startswith("-"):
+            # Which ends the first reading; a task's help shows what it would be trained with.
+            cls._parse_with(rest, *_published(name, rest[0], "--online-steps" in rest))
         command = cls._parse_with(rest, from_settings(name, settings), document)
         if not document and command.preset == "paper":
-            environment = env_name(command.task)
-            online = command.online_steps > 0
-            agent = from_settings(name, preset(name, environment, online))
-            steps = published_steps(name, environment, online)
-            command = cls._parse_with(rest, agent, {}, steps)
+            found = _published(name, command.task, command.online_steps > 0)
+            command = cls._parse_with(rest, *found)
         command.auto = factor
         return command
 
     @classmethod
     def _parse_with(
-        cls, words: list[str], agent: Any, document: dict[str, Any], steps: int | None = None
+        cls,
+        words: list[str],
+        agent: Any,
+        document: dict[str, Any] | None = None,
+        steps: int | None = None,
     ) -> Train:
         """The command with this agent's settings, and these steps, as options and defaults."""
         typed = dataclasses.make_dataclass(
@@ -108,11 +117,12 @@ class Train(TrainingOptions):
             kw_only=True,
         )
         about = inspect.cleandoc(cls.__doc__ or "")
-        default = _from_document(typed, document, agent) if document else None
+        default = _from_document(typed, document, agent, words) if document else None
         parsed: Any = tyro.cli(
             typed, args=words, prog="deflow train", default=default, description=about
         )
         command: Train = parsed
+        command.began = default
         return command
 
     def run(self) -> int:
@@ -122,7 +132,9 @@ class Train(TrainingOptions):
 
         shared = {f.name for f in dataclasses.fields(TrainConfig)} - {"over"}
         config = TrainConfig(**{name: getattr(self, name) for name in shared}, over=grid(self.over))
-        config.validate()
+        if self.auto is not None and "delta" in config.over:
+            raise DeFlowError("--over gives delta its values, so leave --agent.delta auto.")
+        self.check_given([config], self.began)
         data = self.own()
         if self.auto is not None:
             config = dataclasses.replace(config, agent=self._with_delta(config, data))
@@ -146,6 +158,16 @@ class Train(TrainingOptions):
         console.print(f"delta {delta:.3g}: {factor:g} times {found.value:.3g}, the data's IAV.")
         agent: Agent = dataclasses.replace(config.agent, **{"delta": delta})
         return agent
+
+
+def _published(name: str, task: str, online: bool) -> tuple[Agent, None, int | None]:
+    """An agent with its published settings for a task, no document, and its published steps."""
+    from deflow.agents.registry import from_settings, preset, published_steps
+    from deflow.training.task import env_name
+
+    env = env_name(task)
+    agent = from_settings(name, preset(name, env, online))
+    return agent, None, published_steps(name, env, online)
 
 
 def _take_option(words: list[str], option: str) -> tuple[list[str], str | None]:
@@ -200,12 +222,14 @@ def _check(document: dict[str, Any], words: list[str]) -> None:
         raise DeFlowError(f"{_take_option(words, '--config')[1]}: {error}") from error
 
 
-def _from_document(typed: type, document: dict[str, Any], agent: Any) -> Any:
-    """The command as a saved configuration gave it, but for the folder of the run."""
+def _from_document(typed: type, document: dict[str, Any], agent: Any, words: list[str]) -> Any:
+    """The command as a saved configuration gave it, but for the folder of the run, and for swept
+    settings that stand among the words too."""
     known = {f.name for f in dataclasses.fields(typed)}
     values = {k: v for k, v in document.items() if k in known and k != "run_dir"}
     values["seeds"] = tuple(values["seeds"])
-    swept = values.get("over", {}).items()
+    given = {word.partition("=")[0] for word in words}
+    swept = [item for item in values.get("over", {}).items() if item[0] not in given]
     values["over"] = (tuple(f"{name}={','.join(map(str, found))}" for name, found in swept),)
     values["data_dir"] = Path(values["data_dir"]) if values.get("data_dir") else None
     return typed(**{**values, "agent": agent})

@@ -104,11 +104,8 @@ def actions(value: Any, what: str, rows: int) -> Array:
     published code does, so that an inverse tanh stays finite.
     """
     raw = np.asarray(value) if not isinstance(value, Mapping) else value
-    if isinstance(raw, np.ndarray) and raw.dtype.kind in "iu" and raw.squeeze().ndim <= 1:
-        raise DeFlowError(
-            f"{what} are discrete (one {raw.dtype} per row), and the agents here need continuous "
-            "actions: rows of real numbers in [-1, 1]."
-        )
+    if isinstance(raw, np.ndarray):
+        refuse_discrete(raw, what)
     array = same_rows(matrix(raw, what), what, rows)
     outside = np.abs(array) > 1.0 + ROUNDING
     if outside.any():
@@ -118,6 +115,21 @@ def actions(value: Any, what: str, rows: int) -> Array:
             "rescale them to the box."
         )
     return np.clip(array, -1.0 + ROUNDING, 1.0 - ROUNDING)
+
+
+def refuse_discrete(array: Array, what: str) -> None:
+    """Raise `DeFlowError` where there is one whole number per row, [rows] or [rows, 1]."""
+    if is_discrete(array):
+        raise DeFlowError(
+            f"{what} are discrete (one {array.dtype} per row), and the agents here need continuous "
+            "actions: rows of real numbers in [-1, 1]; save them as float32 where they are no "
+            "choices but amounts."
+        )
+
+
+def is_discrete(array: Array) -> bool:
+    """Whether there is one whole number per row, as choices are kept."""
+    return array.dtype.kind in "iu" and all(side == 1 for side in array.shape[1:])
 
 
 def numbers(value: Any, what: str) -> Array:

@@ -101,7 +101,7 @@ class Dataset:
             timeouts: [N] booleans: the trajectory was cut here.
             lengths: rows of each trajectory, summing to N.
             next_observations: as observations; only those that are not simply the following row
-                are kept.
+                of the same trajectory are kept.
             name: for messages and reports.
 
         Raises:
@@ -125,7 +125,7 @@ class Dataset:
             rows = np.flatnonzero(~ends | terminal)
         else:
             rows = np.arange(count)
-            following, extra = _locate(obs, next_observations, name)
+            following, extra = _locate(obs, next_observations, ends, name)
             obs = np.concatenate([obs, extra]) if len(extra) else obs
             act = _pad(act, len(extra), 0.0)
             reward = _pad(reward, len(extra), 0.0)
@@ -169,9 +169,13 @@ def _observed(value: Any, what: str) -> NDArray[Any]:
 
 
 def _locate(
-    obs: NDArray[Any], next_observations: Any, name: str
+    obs: NDArray[Any], next_observations: Any, ends: NDArray[np.bool_], name: str
 ) -> tuple[NDArray[np.int64], NDArray[Any]]:
-    """The row of each next observation: the following row where equal, else an extra row."""
+    """The row of each next observation: the following row where equal, else an extra row.
+
+    What follows an end is never the following row, which is another trajectory's, even where a log
+    kept what the environment was reset to: two trajectories would be chained.
+    """
     what = f"{name}: next_observations"
     given = checks.same_rows(_observed(next_observations, what), what, len(obs))
     if given.shape[1:] != obs.shape[1:]:
@@ -179,8 +183,8 @@ def _locate(
             f"{what} have {_columns(given)}, and observations have {_columns(obs)}; they must "
             "agree."
         )
-    apart = np.ones(len(obs), np.bool_)
-    apart[:-1] = (given[:-1] != obs[1:]).any(axis=tuple(range(1, obs.ndim)))
+    apart = ends.copy()
+    apart[:-1] |= (given[:-1] != obs[1:]).any(axis=tuple(range(1, obs.ndim)))
     following = np.arange(1, len(obs) + 1)
     following[apart] = len(obs) + np.arange(apart.sum())
     return following, given[apart]

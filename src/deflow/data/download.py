@@ -1,4 +1,4 @@
-"""Fetching OGBench's official files: resumed, atomic, with a checksum kept."""
+"""Fetching official files, OGBench's and D4RL's: resumed, atomic, a checksum kept."""
 
 from __future__ import annotations
 

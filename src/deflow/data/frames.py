@@ -50,7 +50,7 @@ def memory_of(shape: tuple[int, ...], beside: int = BESIDE) -> Memory:
     return Memory(per_frame, shape[0] * per_frame, available_memory())
 
 
-def require_memory(name: str, shape: tuple[int, ...]) -> Memory:
+def require_room(name: str, shape: tuple[int, ...]) -> Memory:
     """What `memory_of` says, before the memory is taken.
 
     Raises:
@@ -108,7 +108,7 @@ def read_frames(path: Path, key: str = "observations") -> Frames:
             shape, fortran, dtype = header(file)
             if dtype != np.uint8 or len(shape) != 4 or fortran or 0 in shape:
                 raise _no_frames(what, shape, dtype)
-            console.print(f"{path.name}: {require_memory(str(path), shape)}.")
+            console.print(f"{path.name}: {require_room(str(path), shape)}.")
             found = empty(shape)
             _fill(found.reshape(-1), file)
             return found

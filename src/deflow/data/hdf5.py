@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,8 @@ from deflow.data.guards import require_memory
 
 Array = np.ndarray[Any, Any]
 
-_FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 32000: "lzf"}
+_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF = 1, 2, 3, 32000
+_FILTERS = (_DEFLATE, _SHUFFLE, _CHECKSUM, _LZF)
 """Those that come with h5py; any other would be loaded as a plugin, which is foreign code."""
 
 _INFLATION = 1032
@@ -37,7 +38,8 @@ def read_hdf5(
     """Every numeric dataset of an HDF5 file by its full name, such as `infos/qpos`.
 
     Everything is judged before anything is read, and nothing outside the file is ever opened. Text
-    is passed over where no names are given, as published sets keep notes in it.
+    is passed over where no names are given, as published sets keep notes in it; by its name, text
+    of a fixed length is read as bytes.
 
     Args:
         path: the file.
@@ -45,42 +47,63 @@ def read_hdf5(
         wanted: read only these (where they are there) and those required; all by default.
 
     Raises:
-        DeFlowError: the file is absent, empty, truncated or no HDF5, lacks a required name, needs
-            more memory than there is, holds links or storage that lead elsewhere, names that leave
-            the data, or compression that h5py does not bring; or a dataset to be read holds no
-            plain numbers (objects, references, compounds, ragged rows).
+        DeFlowError: the file is absent, empty, open in the program that writes it, truncated or no
+            HDF5, lacks a required name, needs more memory than there is, holds links or storage
+            that lead elsewhere, names that leave the data, or compression that h5py does not bring;
+            or a dataset to be read holds no plain numbers (objects, references, compounds, ragged
+            rows).
     """
+    names = None if wanted is None else {*wanted, *required}
+    with _opened(path) as file:
+        found = dict(_datasets(path, file))
+        missing = [name for name in required if name not in found]
+        if missing:
+            some = ", ".join(map(repr, list(found)[:20])) or "nothing"
+            raise DeFlowError(f"{path} lacks {', '.join(missing)} (it holds {some}).")
+        chosen = {
+            name: dataset
+            for name, dataset in found.items()
+            if (name in names if names is not None else not _is_text(dataset))
+        }
+        for name, dataset in chosen.items():
+            _judge(path, name, dataset)
+        _judge_memory(path, chosen)
+        return _read(path, chosen)
+
+
+def shape_of(path: Path, name: str) -> tuple[int, ...]:
+    """The shape of a dataset, judged as `read_hdf5` does before it is asked for."""
+    with _opened(path) as file:
+        dataset = dict(_datasets(path, file))[name]
+        _judge(path, name, dataset)
+        return tuple(dataset.shape)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The file, and whatever goes wrong while it is open as one `DeFlowError`."""
     import h5py
 
     try:
         if not path.is_file():
             raise DeFlowError(f"There is no file {path}.")
         if path.stat().st_size == 0:
-            raise DeFlowError(f"{path} is empty; delete it and fetch or make the file again.")
-        names = None if wanted is None else {*wanted, *required}
+            raise DeFlowError(f"{path} is empty; put a whole file in its place.")
         with h5py.File(path, "r") as file:
-            found = dict(_datasets(path, file))
-            missing = [name for name in required if name not in found]
-            if missing:
-                some = ", ".join(map(repr, list(found)[:20])) or "nothing"
-                raise DeFlowError(f"{path} lacks {', '.join(missing)} (it holds {some}).")
-            chosen = {
-                name: dataset
-                for name, dataset in found.items()
-                if (name in names if names is not None else not _is_text(dataset))
-            }
-            for name, dataset in chosen.items():
-                _judge(path, name, dataset)
-            _judge_memory(path, chosen)
-            return _read(path, chosen)
+            yield file
     except DeFlowError:
         raise
     except PermissionError as error:
         raise DeFlowError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # A damaged file fails in as many ways as HDF5 and zlib have.
+        if isinstance(error, BlockingIOError) or "already open for write" in str(error):
+            raise DeFlowError(
+                f"{path} is still open in the program that writes it, or was not closed there; "
+                "close it first (h5clear -s closes what a program that died left open)."
+            ) from error
         raise DeFlowError(
-            f"{path} is truncated, damaged or no HDF5 file ({_word(error)}); delete it and fetch "
-            "or make the file again."
+            f"{path} is truncated, damaged or no HDF5 file ({_word(error)}); put a sound copy in "
+            "its place."
         ) from error
 
 
@@ -132,36 +155,53 @@ def _judge(path: Path, name: str, dataset: Any) -> None:
     def refuse(reason: str, remedy: str) -> DeFlowError:
         return DeFlowError(f"{path}: {name!r} {reason}; {remedy}.")
 
-    plain = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM)
-    if dataset.id.get_type().get_class() not in plain or dataset.dtype.kind not in "fiub":
+    # Asked before the shape: for that of a virtual dataset HDF5 may open the files it is made of.
+    if dataset.is_virtual or dataset.external:
+        raise refuse("keeps its numbers in other files, which are not opened", "copy them into it")
+    kind = dataset.id.get_type()
+    if _is_text(dataset) and kind.is_variable_str():
+        raise refuse(
+            "holds text of any length, and numbers and text of a fixed length are read",
+            "save it as numpy.asarray(labels, 'S')",
+        )
+    # PyTables keeps booleans as bit fields, which h5py reads as whole numbers.
+    plain = (h5py.h5t.INTEGER, h5py.h5t.FLOAT, h5py.h5t.ENUM, h5py.h5t.BITFIELD, h5py.h5t.STRING)
+    if kind.get_class() not in plain or dataset.dtype.kind not in "fiubS":
         raise refuse("holds no plain numbers (objects or compounds)", "save it as an array")
     if dataset.shape is None:
         raise refuse("holds nothing at all", "save it as an array")
-    if dataset.is_virtual or dataset.external:
-        raise refuse("keeps its numbers in other files, which are not opened", "copy them into it")
     pipeline = dataset.id.get_create_plist()
     codes = [pipeline.get_filter(i)[0] for i in range(pipeline.get_nfilters())]
     foreign = [str(code) for code in codes if code not in _FILTERS]
-    if foreign or len(set(codes)) < len(codes):
+    if foreign or len(set(codes)) < len(codes) or not _ends_deflated(codes):
         raise refuse(
-            f"is compressed in a way that is not read here (filter {', '.join(foreign) or codes})",
+            "is compressed in a way that is not read here "
+            f"(filter {', '.join(foreign or map(str, codes))})",
             "save it with compression='gzip' or none",
         )
     if dataset.chunks is not None and codes:
-        _judge_chunks(path, name, dataset, deflated=1 in codes)
+        _judge_chunks(path, name, dataset, codes)
 
 
-def _judge_chunks(path: Path, name: str, dataset: Any, *, deflated: bool) -> None:
+def _ends_deflated(codes: Sequence[int]) -> bool:
+    """Whether a chunk lies in the file as deflate left it, but for a checksum behind it: what it
+    inflates to is known from its own bytes."""
+    return _DEFLATE not in codes or set(codes[codes.index(_DEFLATE) + 1 :]) <= {_CHECKSUM}
+
+
+def _judge_chunks(path: Path, name: str, dataset: Any, codes: Sequence[int]) -> None:
     """Raise where a chunk, once inflated, would be larger than what it claims to hold."""
+    # A chunk's mask has a bit for each filter that was left out; 0 where there is no deflate.
+    deflate = 1 << codes.index(_DEFLATE) if _DEFLATE in codes else 0
     room = _chunk_bytes(dataset) + _SLACK
     available = available_memory()
     chunks: list[Any] = []
     dataset.id.chunk_iter(chunks.append)
     for chunk in chunks:
         bomb = chunk.size > room
-        if deflated and not bomb and chunk.size * _INFLATION > max(available // 4, room):
+        if deflate and not bomb and chunk.size * _INFLATION > max(available // 4, room):
             mask, raw = dataset.id.read_direct_chunk(chunk.chunk_offset)
-            bomb = mask == 0 and _inflates_beyond(raw, room)
+            bomb = not mask & deflate and _inflates_beyond(raw, room)
         if bomb:
             raise DeFlowError(
                 f"{path}: {name!r} has a chunk that holds more than it declares; the file is "

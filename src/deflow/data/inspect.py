@@ -27,20 +27,25 @@ from deflow.data.visual import read_visual, relabel_visual
 _DISTINCT = 20
 
 
-def describe(dataset: Dataset) -> dict[str, Any]:
-    """Shapes, ranges, returns, success rows, episode lengths and memory, ready for JSON.
+def describe(dataset: Dataset, *, solved: bool = False) -> dict[str, Any]:
+    """Shapes, ranges, returns, terminations, episode lengths and memory, ready for JSON.
 
-    Returns of episodes are undiscounted sums over their transitions; success rows are transitions
-    whose mask is 0.
+    Returns of episodes are undiscounted sums over their transitions. `rows` are those of the file:
+    one from which no next observation is known is no transition. `termination_rows` are transitions
+    whose mask is 0; they are `success_rows` where `solved`, as in OGBench's sets and D4RL's ant
+    mazes, whose episodes terminate at the goal and nowhere else.
     """
     rows = dataset.rows
     episode = np.searchsorted(dataset.episode_ends, rows)
     lengths = np.bincount(episode, minlength=len(dataset.episode_ends))
     returns = np.bincount(episode, dataset.rewards[rows], minlength=len(dataset.episode_ends))
     values, counts = np.unique(dataset.rewards[rows], return_counts=True)
-    solved = int((dataset.masks[rows] == 0).sum())
+    over = dataset.masks[rows] == 0
+    word = "success" if solved else "termination"
+    only_next = np.unique(dataset.next_rows[dataset.next_rows > dataset.episode_ends[-1]])
     return {
         "name": dataset.name,
+        "rows": len(dataset.observations) - len(only_next),
         "transitions": dataset.transitions,
         "episodes": len(dataset.episode_ends),
         "arrays": {
@@ -55,8 +60,8 @@ def describe(dataset: Dataset) -> dict[str, Any]:
             else None,
         },
         "returns": spread_of(returns),
-        "success_rows": solved,
-        "success_episodes": len(np.unique(episode[dataset.masks[rows] == 0])),
+        f"{word}_rows": int(over.sum()),
+        f"{word}_episodes": len(np.unique(episode[over])),
         "episode_lengths": spread_of(lengths),
         "bytes": dataset.nbytes,
         "fingerprint": dataset.fingerprint(),
@@ -97,7 +102,8 @@ def inspect(
         target = locate_d4rl(TASKS[name], folder, download=False)
         _verify(target, verify)
         task_set = load_d4rl(TASKS[name], folder, download=False)
-        found = {"file": str(target), "verified": verify, "train": describe(task_set)}
+        numbers = describe(task_set, solved=TASKS[name].domain == "antmaze")
+        found = {"file": str(target), "verified": verify, "train": numbers}
         return {**found, "suspicious": suspicious(task_set)}
     dataset = parse_dataset(name)
     target = locate_set(dataset, data_dir, download=False)
@@ -113,7 +119,7 @@ def inspect(
         report |= {"task": task.name, "default_task": task.defaulted}
         for (split, arrays), labels in zip(sets.items(), label(task, sets), strict=True):
             whole = to_dataset(f"{task.name}, {split}", arrays, *labels)
-            report[split] = describe(whole)
+            report[split] = describe(whole, solved=True)
             findings += [f"{split}: {finding}" for finding in suspicious(whole)]
         return report
     for split, arrays in sets.items():
@@ -195,5 +201,5 @@ def _describe_ogbench(path: Path) -> dict[str, Any]:
 
 
 def _without_rewards(dataset: Dataset) -> dict[str, Any]:
-    absent = ("rewards", "returns", "success_rows", "success_episodes", "fingerprint")
+    absent = ("rewards", "returns", "termination_rows", "termination_episodes", "fingerprint")
     return {key: value for key, value in describe(dataset).items() if key not in absent}

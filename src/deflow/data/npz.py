@@ -18,11 +18,19 @@ from deflow.data.guards import require_memory
 
 Array = np.ndarray[Any, Any]
 
+_SHOWN = 20
+
 
 def read_npz(
-    path: Path, *, required: Sequence[str] = (), skip: Sequence[str] = ()
+    path: Path,
+    *,
+    required: Sequence[str] = (),
+    skip: Sequence[str] = (),
+    kind: str = "such file",
 ) -> dict[str, Array]:
     """Every array of an .npz file but those in `skip`, pickles refused.
+
+    `kind` says, for the message, what a file is that holds those `required`.
 
     Raises:
         DeFlowError: the file is absent, empty, truncated, no .npz, holds objects, lacks an array
@@ -30,7 +38,7 @@ def read_npz(
     """
     try:
         if path.stat().st_size == 0:
-            raise DeFlowError(f"{path} is empty; delete it and fetch or generate the set again.")
+            raise DeFlowError(f"{path} is empty; put a whole file in its place.")
         judge_sizes(path, skip)
         loaded: Any = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
@@ -42,8 +50,8 @@ def read_npz(
             missing = [key for key in required if key not in archive.files]
             if missing:
                 raise DeFlowError(
-                    f"{path} lacks {_and(missing)} (it holds {_and(archive.files) or 'nothing'}); "
-                    "it is not a set in OGBench's layout, so fetch or generate the set again."
+                    f"{path} is no {kind}: it lacks {_and(missing)} (it holds "
+                    f"{_and(archive.files[:_SHOWN]) or 'nothing'}); name another, or make it again."
                 )
             wanted = [key for key in archive.files if key not in skip]
             return {key: _read_member(path, archive, key) for key in wanted}
@@ -55,8 +63,8 @@ def read_npz(
         raise DeFlowError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # A damaged archive fails in as many ways as zip and zlib have.
         raise DeFlowError(
-            f"{path} is truncated or is no .npz file ({_word(error)}); delete it and fetch or "
-            "generate the set again."
+            f"{path} is truncated or is no .npz file ({_word(error)}); put a sound copy in its "
+            "place."
         ) from error
 
 
@@ -125,12 +133,12 @@ def join_npz(path: Path, parts: Sequence[Path]) -> Iterator[tuple[int, int]]:
             entry = zipfile.ZipInfo(f"{key}.npy")
             entry.compress_type = zipfile.ZIP_DEFLATED
             with archive.open(entry, "w", force_zip64=True) as file:
-                header = {
+                described = {
                     "descr": npy.dtype_to_descr(dtype),
                     "fortran_order": False,
                     "shape": (rows, *tail),
                 }
-                npy.write_array_header_1_0(file, header)
+                npy.write_array_header_1_0(file, described)
                 for part in parts:
                     with np.load(part, allow_pickle=False) as arrays:
                         file.write(np.ascontiguousarray(arrays[key]).tobytes())

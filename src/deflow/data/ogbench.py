@@ -26,6 +26,9 @@ Arrays = dict[str, Array]
 LAYOUT = ("observations", "actions", "terminals", "qpos")
 """What a file in OGBench's layout holds at least; qpos is what rewards are computed from."""
 
+KIND = "set in OGBench's layout"
+"""What a file is that holds it, for messages."""
+
 
 def load_task(
     task: Task, data_dir: Path | None = None, *, download: bool = True
@@ -97,7 +100,7 @@ def read_set(path: Path) -> Arrays:
     Raises:
         DeFlowError: see `load_task`.
     """
-    arrays = read_npz(path, required=LAYOUT)
+    arrays = read_npz(path, required=LAYOUT, kind=KIND)
     arrays["observations"] = checks.matrix(arrays["observations"], f"{path}: observations")
     return checked_set(path, arrays)
 

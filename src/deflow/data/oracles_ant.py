@@ -94,7 +94,7 @@ class AntExpert:
         Raises:
             DeFlowError: the file cannot be read, or its arrays are no ant's expert.
         """
-        arrays = read_npz(path, required=("w0", "b0", "source"))
+        arrays = read_npz(path, required=("w0", "b0", "source"), kind="ant's expert")
         count = sum(key.startswith("w") for key in arrays)
         lacking = [k for i in range(count) for k in (f"w{i}", f"b{i}") if k not in arrays]
         try:

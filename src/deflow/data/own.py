@@ -112,7 +112,7 @@ def choose_box(
     if bounds is None and raw.bounds is not None:
         declared = Box(*raw.bounds)
         return None if declared.is_unit else declared
-    if raw.actions.ndim != 2:
+    if raw.actions.ndim != 2 or checks.is_discrete(raw.actions):
         return None  # It is refused later, with the reason.
     farthest = np.abs(raw.actions, dtype=np.float64).max(initial=0.0)
     if bounds is None and farthest <= 1.0 + checks.ROUNDING:

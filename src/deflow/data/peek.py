@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import zipfile
 from pathlib import Path
-from typing import Any
 
 from deflow.data.columns_map import Columns
+from deflow.data.hdf5 import shape_of
 from deflow.data.npz import header
 from deflow.data.readers import hdf5, parquet
 
@@ -50,7 +50,8 @@ def holds_frames(path: Path, columns: Columns | None = None) -> bool:
     if not path.is_file() or kind not in (".npz", *_HDF5):
         return False
     try:
-        shape = _npz_shape(path, first) if kind == ".npz" else _hdf5_shape(path, first)
+        npz = kind == ".npz"
+        shape = _npz_shape(path, first) if npz else _hdf5_shape(path, first, columns or Columns())
     except Exception:  # Its reader says what is wrong with it.
         return False
     return len(shape) == 4
@@ -61,12 +62,8 @@ def _npz_shape(path: Path, name: str) -> tuple[int, ...]:
         return header(file)[0]
 
 
-def _hdf5_shape(path: Path, name: str) -> tuple[int, ...]:
+def _hdf5_shape(path: Path, name: str, columns: Columns) -> tuple[int, ...]:
     """Of the column itself, or of the first episode's."""
     names = hdf5.dataset_names(path)
-    full = name if name in names else hdf5.episode_groups(path, names, name)[0] + name
-    import h5py
-
-    with h5py.File(path, "r") as file:
-        found: Any = file[full]
-        return tuple(found.shape)
+    within = "" if name in names else hdf5.episode_groups(path, names, name, columns)[0]
+    return shape_of(path, within + name)

@@ -34,10 +34,14 @@ def check_files(target: Path, *, full: bool = False) -> bool:
     Raises:
         DeFlowError: a file is not what it was when it was made or downloaded.
     """
-    kept = read_json(provenance_file(target)).get("files", {})
+    kept = read_json(provenance_file(target)).get("files")
+    if not isinstance(kept, dict):  # A file of that name may be anybody's.
+        return False
     for path in (target, validation_file(target)):
         entry = kept.get(path.name)
-        if entry is None or not path.exists():
+        if not isinstance(entry, dict) or not entry.keys() >= {"bytes", "sha256"}:
+            continue
+        if not path.exists():
             continue
         size = path.stat().st_size
         if size != entry["bytes"]:
@@ -57,6 +61,6 @@ def read_json(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is none that can be read."""
     try:
         value = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     return value if isinstance(value, dict) else {}

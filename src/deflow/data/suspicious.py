@@ -29,6 +29,7 @@ def suspicious(dataset: Dataset, *, rewarded: bool = True) -> list[str]:
         *_saturated(dataset),
         *(_rewards(dataset) if rewarded else ()),
         *_mismatched(dataset),
+        *_reset(dataset),
         *_duplicates(dataset),
     ]
 
@@ -116,6 +117,23 @@ def _mismatched(dataset: Dataset) -> Iterator[str]:
             f"{int(apart.sum()):,} next observations ({apart.mean():.1%} of rows) are not the "
             f"observation of the row after, the first in row {int(dataset.rows[np.argmax(apart)])}"
             ": perhaps episodes end there unmarked, or rows are out of order"
+        )
+
+
+def _reset(dataset: Dataset) -> Iterator[str]:
+    """Where a log kept what the environment was reset to in place of a trajectory's last
+    observation; at a termination nothing is bootstrapped, and it does not matter."""
+    rows, ends = dataset.rows, dataset.episode_ends
+    cut = np.isin(rows, ends[:-1]) & (dataset.masks[rows] != 0)
+    last, follows = rows[cut], dataset.next_rows[cut]
+    seen = dataset.observations
+    same = (seen[follows] == seen[last + 1]).all(axis=tuple(range(1, seen.ndim)))
+    if same.any():
+        yield (
+            f"the next observation at {int(same.sum()):,} ends is the next episode's first, as "
+            "where an environment was reset before it was read: these trajectories were cut and "
+            "not terminated, so their values are bootstrapped from another episode; log the "
+            "observation before the reset, or leave next_observations out"
         )
 
 

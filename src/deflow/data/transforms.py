@@ -267,6 +267,7 @@ def _vectors(raw: RawData) -> Array:
     """The actions, where they are vectors of real numbers as a `Dataset` needs them."""
     if raw.actions.ndim != 2:
         return checks.actions(raw.actions, f"{raw.name}: actions", len(raw.observations))
+    checks.refuse_discrete(raw.actions, f"{raw.name}: actions")
     return checks.matrix(raw.actions, f"{raw.name}: actions").astype(np.float64)
 
 

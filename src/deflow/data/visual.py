@@ -109,9 +109,9 @@ def read_visual(path: Path) -> Arrays:
     Raises:
         DeFlowError: as `deflow.data.ogbench.read_set`, or the frames would not fit.
     """
-    from deflow.data.ogbench import LAYOUT, checked_set
+    from deflow.data.ogbench import KIND, LAYOUT, checked_set
 
-    arrays = read_npz(path, required=LAYOUT, skip=("observations",))
+    arrays = read_npz(path, required=LAYOUT, skip=("observations",), kind=KIND)
     return checked_set(path, {"observations": read_frames(path), **arrays})
 
 

@@ -52,7 +52,10 @@ def serve(connection: Connection) -> None:
 
 
 def _draw(env: SeededEnv, name: str) -> NDArray[np.uint8]:
-    frame: Any = env.env.render()
+    try:
+        frame: Any = env.env.render()
+    except NotImplementedError:
+        frame = None
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
         raise DeFlowError(
             f"The environment '{name}' draws no pictures; let it accept render_mode='rgb_array' "

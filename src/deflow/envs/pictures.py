@@ -37,13 +37,22 @@ def save_video(frames: NDArray[np.uint8], path: str | Path, fps: float = 20) -> 
             _save_mp4(frames, temporary, fps)
 
 
+ROW = 4
+"""Stills side by side in a strip."""
+
+
 def save_strip(frames: NDArray[np.uint8], path: str | Path, n: int = 8) -> None:
-    """Write a PNG of `n` frames side by side, evenly spaced from the first to the last."""
+    """Write a PNG of `n` frames in rows of `ROW`, evenly spaced from the first to the last."""
     from PIL import Image
 
     chosen = np.linspace(0, len(frames) - 1, min(n, len(frames))).round().astype(int)
+    height, width = frames.shape[1:3]
+    strip = np.full((height * -(-len(chosen) // ROW), width * min(ROW, len(chosen)), 3), 255, "u1")
+    for place, index in enumerate(chosen):
+        top, left = height * (place // ROW), width * (place % ROW)
+        strip[top : top + height, left : left + width] = frames[index]
     with written_whole(Path(path)) as temporary:
-        Image.fromarray(np.hstack(list(frames[chosen]))).save(temporary, format="PNG")
+        Image.fromarray(strip).save(temporary, format="PNG")
 
 
 def _save_gif(frames: NDArray[np.uint8], path: Path, fps: float) -> None:

@@ -13,7 +13,14 @@ from deflow.core.errors import DeFlowError
 from deflow.core.files import write_json
 from deflow.core.progress import console
 from deflow.experiments.lineup import mark_best, record, train_all
-from deflow.experiments.report import draw_report, judged_by, score_text
+from deflow.experiments.report import (
+    draw_report,
+    judged_by,
+    members_text,
+    name_frozen,
+    score_text,
+    steps_text,
+)
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 from deflow.training.source import Data
@@ -24,15 +31,17 @@ def compare(configs: Mapping[str, TrainConfig], out: Path, dataset: Data = None)
 
     Returns the document that `out`/compare.json holds: one record for each, with `success` and
     `return` (mean and deviation over members), `near_best` (within 95% of the best), the wall
-    seconds of training all members, and GFLOP per gradient step of one member. The curves are in
-    `out`/compare.png.
+    seconds of training all members, and GFLOP per gradient step of one member; and of those that
+    `failed` on their way, why. The curves are in `out`/compare.png.
 
-    Raises `DeFlowError` where a configuration is wrong or its folder holds another run.
+    Raises `DeFlowError` where a configuration is wrong, its folder holds another run, or none could
+    be trained.
     """
-    folders = train_all(configs, dataset)
-    records = [record(name, folder) for name, folder in zip(configs, folders, strict=True)]
+    trained = train_all(configs, dataset)
+    records = [record(name, folder) for name, folder in trained.folders.items()]
     document = {"task": records[0]["task"], "score": mark_best(records), "agents": records}
-    document["figure"] = _draw(folders, out / "compare.png")
+    document["failed"] = trained.failed
+    document["figure"] = _draw(list(trained.folders.values()), out / "compare.png")
     write_json(out / "compare.json", document)
     return document
 
@@ -57,14 +66,16 @@ def print_comparison(document: dict[str, Any]) -> None:
         table.add_row(
             r["name"],
             r["schedule"],
-            str(len(r["seeds"])),
-            f"{r['steps']:,}",
+            members_text(len(r["seeds"]), r["frozen"]),
+            steps_text(r),
             ("* " if r["near_best"] else "") + score_text(r, score),
             f"{r['train_seconds']:,.0f} s",
             f"{r['gflop_per_step']:.3g}",
             style="bold" if r["near_best"] else "",
         )
     Console().print(table)
+    for r in agents:
+        name_frozen(r["name"], r["frozen"])
 
 
 def _draw(folders: list[RunFolder], path: Path) -> str | None:

@@ -7,7 +7,7 @@ it, actions of the base flow, the policy's actions, and arrows from the ones to 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -105,6 +105,7 @@ def look(
     samples: int = 64,
     seed: int = 0,
     member: str | None = None,
+    data_dir: Path | None = None,
 ) -> list[View]:
     """Each run's actions at row `index` of the dataset that they all were trained on.
 
@@ -112,7 +113,8 @@ def look(
     its noise. What an arrow from the one to the other means depends on the agent: DeFlow's is the
     residual that its refinement adds; FQL's joins the flow's action and that of the one-step policy
     distilled from it, for one noise; where the best of several is taken (IFQL, IDQL, `best_of` of
-    the others), it goes from the first proposal to the chosen one.
+    the others), it goes from the first proposal to the chosen one. `data_dir` is where datasets
+    are, if not where the runs found them.
 
     Raises:
         DeFlowError: an agent has no `value` or no `propose`, there is no such row or member, or
@@ -120,7 +122,7 @@ def look(
     """
     for folder in folders:
         _check_accessors(folder)
-    views = [_view(folder, index, dataset, samples, seed, member) for folder in folders]
+    views = [_view(folder, index, dataset, samples, seed, member, data_dir) for folder in folders]
     for folder, view in zip(folders, views, strict=True):
         if not np.array_equal(view.observation, views[0].observation):
             raise DeFlowError(
@@ -148,8 +150,10 @@ def _view(
     samples: int,
     seed: int,
     member: str | None,
+    data_dir: Path | None,
 ) -> View:
     config, family, states, spec, _ = load_family(folder)
+    config = replace(config, data_dir=data_dir or config.data_dir)
     labels = [own.label for own in family.members]
     if member is not None and member not in labels:
         raise DeFlowError(f"{folder.path} has no member {member}; it has {', '.join(labels)}.")

@@ -1,12 +1,14 @@
 """Several families on one task: planned, checked, and trained one after another.
 
 Nothing here is lost by a kill: a finished run is kept, a stopped one goes on from its newest
-checkpoint, and a run that another configuration left is refused before any work.
+checkpoint, and a run that another configuration left is refused before any work. One that fails on
+its way does not keep the others from being trained.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from deflow.core.errors import DeFlowError
@@ -22,12 +24,51 @@ from deflow.training.task import prepare, require_sight
 from deflow.training.train import resume, train
 
 
-def train_all(configs: Mapping[str, TrainConfig], dataset: Data) -> list[RunFolder]:
+@dataclass(frozen=True)
+class Trained:
+    """Runs by name: those that came to their end, and what ended the others."""
+
+    folders: dict[str, RunFolder]
+    failed: dict[str, str]
+
+
+def train_all(configs: Mapping[str, TrainConfig], dataset: Data) -> Trained:
     """Train what is not trained yet. Every configuration names its `run_dir`.
 
     Raises `DeFlowError`, before anything is trained or written, where one of them is wrong, its
-    folder holds a run of another configuration, or the runs have not all the same data.
+    folder holds a run of another configuration, or the runs have not all the same data; and in the
+    end where none could be trained.
     """
+    left = _check(configs, dataset)
+    trained = Trained({}, {})
+    for number, (name, config) in enumerate(configs.items(), 1):
+        console.rule(f"{number} of {len(configs)}  {name}")
+        try:
+            if name in left:
+                _train(config, dataset)
+            else:
+                console.print("finished before; kept")
+            trained.folders[name] = _folder(config)
+        except DeFlowError as error:
+            if number == len(configs) and not trained.folders:
+                raise
+            console.print(f"{name} failed: {error}", style="yellow")
+            trained.failed[name] = str(error)
+    return trained
+
+
+def _train(config: TrainConfig, dataset: Data) -> None:
+    """From its beginning, or from its newest checkpoint."""
+    if _holds_run(config):
+        where = (config.data_dir, config.workers, config.env_patience)
+        resume(_folder(config).path, dataset, *where)
+    else:
+        train(config, dataset)
+
+
+def _check(configs: Mapping[str, TrainConfig], dataset: Data) -> set[str]:
+    """The names of those that are left to train; raises as `train_all` says. What it loads is gone
+    when it returns, so that the data are not held twice while agents train."""
     for config in configs.values():
         config.validate()
         if _holds_run(config):
@@ -49,15 +90,7 @@ def train_all(configs: Mapping[str, TrainConfig], dataset: Data) -> list[RunFold
             f"The runs in {_folder(next(iter(configs.values()))).path.parent} were trained on "
             f"different data ({', '.join(prints)}): give the original data, or another --out."
         )
-    for number, (name, config) in enumerate(configs.items(), 1):
-        console.rule(f"{number} of {len(configs)}  {name}")
-        if name not in left:
-            console.print("finished before; kept")
-        elif _holds_run(config):
-            resume(_folder(config).path, dataset, config.data_dir, config.workers)
-        else:
-            train(config, dataset)
-    return [_folder(config) for config in configs.values()]
+    return set(left)
 
 
 def record(name: str, folder: RunFolder) -> dict[str, Any]:

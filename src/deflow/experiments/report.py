@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 
 from deflow.core.errors import DeFlowError
+from deflow.training import checkpoint
+from deflow.training.config import ANYTHING
 from deflow.training.curve import (
     THIN,
     hand_overs,
@@ -18,8 +20,10 @@ from deflow.training.curve import (
     name_axis,
     plot_members,
     save_figure,
-    step_axis,
+    step_label,
 )
+from deflow.training.family import members_of
+from deflow.training.guard import Frozen
 from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES, score_name
 from deflow.training.summary import summarize
@@ -30,22 +34,59 @@ Run = tuple[RunFolder, list[dict[str, Any]]]
 
 def overview(folder: RunFolder) -> dict[str, Any]:
     """One record a run: mean and deviation over members of the last evaluations' mean; online, of
-    the last evaluation and of the one `before`."""
-    config, members = folder.config(), summarize(folder)
+    the last evaluation and of the one `before`.
+
+    `steps` are those on data, 0 of an agent that learns online alone; `frozen` says of each member
+    that diverged where and in which term.
+    """
+    config, members, position = folder.config(), summarize(folder), position_of(folder)
+    phases = config.agent.phases(ANYTHING, config.schedule)
     record: dict[str, Any] = {
         "run_dir": str(folder.path),
         "task": config.task,
         "agent": config.agent.name,
         "schedule": config.schedule,
-        "steps": config.steps,
+        "steps": config.steps if phases else 0,
         "members": members,
+        "count": len(members_of(config.seeds, config.over)),
+        "frozen": list(position.get("frozen", [])),
         "finished": (folder.path / "summary.json").is_file(),
     }
     if config.online_steps:
         record["online_steps"] = config.online_steps
     record |= scores_over(members)
-    record["train_seconds"] = max((m["train_seconds"] for m in members), default=None)
+    evaluated = max((m["train_seconds"] for m in members), default=None)
+    record["train_seconds"] = evaluated if members else position.get("train_seconds")
     return record
+
+
+def position_of(folder: RunFolder) -> dict[str, Any]:
+    """Where a run stands and who diverged, as its end tells it, or else its newest checkpoint."""
+    position: dict[str, Any] = {}
+    kept = checkpoint.existing(folder.checkpoints)
+    if (folder.path / "summary.json").is_file():
+        position = folder.read_json("summary.json")["position"]
+    elif kept:
+        position = checkpoint.read_meta(kept[-1])["position"]
+    return position
+
+
+def members_text(count: int, frozen: Sequence[Any]) -> str:
+    """How many members there are, and how many of them diverged, if any did."""
+    return f"{count}, {len(frozen)} frozen" if frozen else str(count)
+
+
+def name_frozen(run: str, frozen: Sequence[dict[str, Any]]) -> None:
+    """A sentence for each member of a run that diverged."""
+    for entry in frozen:
+        Console(markup=False).print(f"{run}: {Frozen(**entry).sentence()}")
+
+
+def steps_text(record: dict[str, Any]) -> str:
+    """A record's steps on data, and in the environment, where it has such."""
+    parts = [f"{record['steps']:,}"] if record["steps"] else []
+    parts += [f"{record['online_steps']:,} online"] if "online_steps" in record else []
+    return " + ".join(parts)
 
 
 def scores_over(members: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -74,13 +115,19 @@ def mean_over(members: Sequence[dict[str, Any]], score: str) -> dict[str, Any] |
 
 
 def print_report(folders: Sequence[RunFolder]) -> None:
-    """The table: success in percent where the environment reports it, and the mean return."""
+    """The table: success in percent where the environment reports it, and the mean return.
+
+    Members that diverged are counted beside the others, and named below.
+    """
     records = [overview(folder) for folder in folders]
     online = any("before" in record for record in records)
+    captions = ["Online: the evaluation before → the last one."] if online else []
+    if any(not record["members"] for record in records):
+        captions.append("A run without a score was not evaluated, or not yet.")
     table = Table(
         title="Mean of the last three evaluations (D4RL: the last); mean and deviation over n "
         "members",
-        caption="Online: the evaluation before → the last one." if online else None,
+        caption=" ".join(captions) or None,
     )
     # So many that what is left fits a narrow terminal.
     count = 1 if online else 2
@@ -100,11 +147,13 @@ def print_report(folders: Sequence[RunFolder]) -> None:
             folder.path.name,
             record["task"],
             f"{record['agent']}\n{record['schedule']}",
-            str(len(record["members"])),
+            members_text(record["count"], record["frozen"]),
             *(score_text(record, score) for score in shown),
             f"{seconds:,.0f} s" if seconds is not None else "-",
         )
     Console().print(table)
+    for folder, record in zip(folders, records, strict=True):
+        name_frozen(folder.path.name, record["frozen"])
 
 
 def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
@@ -127,9 +176,9 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
     colors = colormaps["tab10"](range(10)) if len(runs) <= 10 else colormaps["tab20"](range(20))
     runs = _side_by_side(runs)
     every = [record for _, records in runs for record in records]
-    score, step = score_name(every), step_axis(every)
+    score = score_name(every)
     for axes, x in zip(panels, xs, strict=True):
-        over, label = step if x == "step" else (x, "seconds of training")
+        over = "total_step" if x == "step" else x
         axes.set_prop_cycle(color=colors)
         for folder, records in runs:
             plot_members(axes, records, over, folder.path.name)
@@ -139,12 +188,13 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
             for line in [line for line in axes.lines if line.get_linewidth() == THIN]:
                 line.remove()
         name_axis(axes, score)
-        axes.set_xlabel(label)
+        axes.set_xlabel(step_label(every) if x == "step" else "seconds of training")
         axes.grid(alpha=0.3)
     for axes in panels[1:]:
         axes.set_ylabel("")
     figure.suptitle(", ".join(sorted({folder.config().task for folder, _ in runs})))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+    if len(runs) > 1:
+        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     save_figure(figure, path)
 
 

@@ -10,7 +10,14 @@ from rich.table import Table
 
 from deflow.core.files import write_json
 from deflow.experiments.lineup import mark_best, record, train_all
-from deflow.experiments.report import judged_by, score_text, scores_over
+from deflow.experiments.report import (
+    judged_by,
+    members_text,
+    name_frozen,
+    score_text,
+    scores_over,
+    steps_text,
+)
 from deflow.training.config import TrainConfig
 from deflow.training.curve import name_axis, save_figure
 from deflow.training.family import members_of
@@ -27,19 +34,21 @@ def sweep(config: TrainConfig, out: Path, dataset: Data = None) -> dict[str, Any
 
     Raises `DeFlowError` where the configuration is wrong or its folder holds another run.
     """
-    (folder,) = train_all({config.agent.name: config}, dataset)
-    document = record(config.agent.name, folder)
+    name = config.agent.name
+    document = record(name, train_all({name: config}, dataset).folders[name])
     by_label = {member["member"]: member for member in document.pop("members")}
     points: dict[tuple[tuple[str, float], ...], list[dict[str, Any]]] = {}
     for member in members_of(config.seeds, config.over):
         if member.label in by_label:
             points.setdefault(member.settings, []).append(by_label[member.label])
+    diverged = {entry["member"]: entry for entry in document["frozen"]}
     document["over"] = {name: list(values) for name, values in config.over.items()}
     document["points"] = [
         {
             "settings": dict(settings),
             **scores_over(members),
             "members": members,
+            "frozen": [diverged[m["member"]] for m in members if m["member"] in diverged],
         }
         for settings, members in points.items()
     ]
@@ -54,6 +63,9 @@ def sweep(config: TrainConfig, out: Path, dataset: Data = None) -> dict[str, Any
 
 def print_sweep(document: dict[str, Any]) -> None:
     """The table; what is within 95% of the best stands in bold, with a star."""
+    if not document["points"]:
+        Console().print("No member was evaluated, so there is nothing to compare but the losses.")
+        return
     score = document["score"]
     table = Table(
         title=f"{document['agent']} on {document['task']}: {judged_by(document['points'])}",
@@ -67,11 +79,12 @@ def print_sweep(document: dict[str, Any]) -> None:
         near = point["near_best"]
         table.add_row(
             *(f"{value:g}" for value in point["settings"].values()),
-            str(len(point["members"])),
+            members_text(len(point["members"]), point["frozen"]),
             ("* " if near else "") + score_text(point, score),
             style="bold" if near else "",
         )
     Console().print(table)
+    name_frozen(document["name"], document["frozen"])
 
 
 def draw_sweep(document: dict[str, Any], path: Path) -> None:
@@ -103,7 +116,7 @@ def draw_sweep(document: dict[str, Any], path: Path) -> None:
         axes.set_xscale("log")
     axes.set_xlabel(swept)
     name_axis(axes, score)
-    axes.set_title(f"{document['agent']} on {document['task']}, {document['steps']:,} steps")
+    axes.set_title(f"{document['agent']} on {document['task']}, {steps_text(document)} steps")
     axes.grid(alpha=0.3)
     if others:
         axes.legend()

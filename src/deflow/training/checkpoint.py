@@ -21,7 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, first_line
 from deflow.core.progress import console
 from deflow.core.trees import named_leaves
 
@@ -31,15 +31,21 @@ MANIFEST = "manifest.json"
 def save(
     folder: Path, number: int, parts: Mapping[str, PyTree], meta: dict[str, Any], keep: int
 ) -> Path:
-    """Write checkpoint `number`, of arrays in named parts, and drop all but the newest `keep`."""
+    """Write checkpoint `number`, of arrays in named parts, and drop all but the newest `keep`.
+
+    Raises `OSError` where the disk does not take it; the checkpoints before it are untouched.
+    """
     final = folder / f"step-{number:09d}"
     partial = folder / f".{final.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for part, arrays in parts.items():
         named = {name: np.asarray(leaf) for name, leaf in named_leaves(arrays).items()}
-        with ocp.StandardCheckpointer() as checkpointer:
-            checkpointer.save((partial / part).absolute(), named)
+        try:
+            with ocp.StandardCheckpointer() as checkpointer:
+                checkpointer.save((partial / part).absolute(), named)
+        except ValueError as error:  # Which is how Orbax hears of a disk that is full.
+            raise OSError(None, first_line(error), str(partial)) from error
     (partial / "meta.json").write_text(json.dumps(meta, indent=2))
     (partial / MANIFEST).write_text(json.dumps(_digests(partial), indent=2))
     _sync(partial)

@@ -6,7 +6,8 @@ import dataclasses
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from deflow.agents.registry import (
     DEFAULT_STEPS,
@@ -19,6 +20,7 @@ from deflow.core.agent import ONLINE, Agent, Online, Phase
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
+from deflow.training.family import members_of
 
 LOCAL = ("run_dir", "data_dir", "workers", "keep_checkpoints", "env_patience")
 """Fields that say where and how a run is carried out, not what it computes."""
@@ -35,8 +37,8 @@ class TrainConfig:
     """The configuration of a family of runs on one task.
 
     `schedule` names one of the agent's own; empty, the published one. After its `steps` on the
-    data it goes on for `online_steps` in the environment. `checkpoint_every` of 0 is every 100,000
-    steps, and online, where what was met cannot be met again, at least ten times.
+    data it goes on for `online_steps` in the environment. `checkpoint_every` of 0 is a tenth of a
+    phase, 100,000 steps at most, and in whole chunks but for the online one.
     """
 
     task: str
@@ -113,6 +115,7 @@ class TrainConfig:
                 raise DeFlowError(f"--over must give {name} each of its values once.")
             for value in values:
                 replace(self.agent, **{name: value}).validate()
+        self._check_labels()
         self._check_columns()
 
     def phases(self, spec: Spec) -> tuple[Phase, ...]:
@@ -128,6 +131,16 @@ class TrainConfig:
         return found and replace(
             found, phase=replace(found.phase, name=ONLINE, steps=self.online_steps)
         )
+
+    def _check_labels(self) -> None:
+        """Members go by their labels, in which a value has six digits."""
+        labels = [member.label for member in members_of(self.seeds, self.over)]
+        for label in labels:
+            if labels.count(label) > 1:
+                raise DeFlowError(
+                    f"Two members of the run would be called {label}: give --over values that "
+                    "differ in their first six digits."
+                )
 
     def _check_columns(self) -> None:
         """Columns of the data are made once for all members."""
@@ -175,14 +188,24 @@ class TrainConfig:
         return document
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> TrainConfig:
-        known = {f.name for f in dataclasses.fields(cls)}
-        values = {name: value for name, value in document.items() if name in known}
-        missing = known - values.keys() - LATER
-        if missing or not isinstance(values["agent"], dict) or "name" not in values["agent"]:
+    def from_json(cls, document: Any) -> TrainConfig:
+        """Raises `DeFlowError` where something is missing, or of a kind that its field cannot have;
+        `validate` checks the rest."""
+        kinds = get_type_hints(cls)
+        document = document if isinstance(document, dict) else {}
+        values = {name: value for name, value in document.items() if name in kinds}
+        missing = kinds.keys() - values.keys() - LATER
+        agent = values.get("agent")
+        if missing or not (isinstance(agent, dict) and isinstance(agent.get("name"), str)):
             lacking = ", ".join(sorted(missing)) or "the agent's name"
             raise DeFlowError(f"The configuration lacks {lacking}; take one that a run has saved.")
-        agent = dict(values["agent"])
+        for name, value in values.items():
+            if not _fits(value, kinds[name]):
+                raise DeFlowError(
+                    f"The configuration's {name} cannot be {json.dumps(value)}; write it as in one "
+                    "that a run has saved."
+                )
+        agent = dict(agent)
         values["agent"] = from_settings(agent.pop("name"), agent)
         values["seeds"] = tuple(values["seeds"])
         values["over"] = {name: tuple(grid) for name, grid in values["over"].items()}
@@ -198,3 +221,16 @@ class TrainConfig:
         return names + [
             f"agent.{n}" for n in agents if mine["agent"].get(n) != theirs["agent"].get(n)
         ]
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether what JSON holds can become a value of a field's type."""
+    origin, inner = get_origin(kind), get_args(kind)
+    if origin is tuple:
+        return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
+    if origin is dict:
+        return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())
+    if origin is UnionType:
+        return value is None or _fits(value, inner[0])
+    plain: Any = {Path: str, float: (int, float), Agent: dict}.get(kind, kind)
+    return isinstance(value, plain) and (kind is bool or not isinstance(value, bool))

@@ -58,13 +58,15 @@ def mark_hand_over(axes: Axes, records: Sequence[dict[str, Any]]) -> None:
         )
 
 
-def step_axis(records: Sequence[dict[str, Any]]) -> tuple[str, str]:
-    """What curves of these evaluations run over, and what to call it."""
+def step_label(records: Sequence[dict[str, Any]]) -> str:
+    """What the `total_step` of these evaluations counts: steps of earlier phases, such as those of
+    a flow that was trained first, are among them."""
     begun = hand_overs(records)
     if not begun:
-        return "step", "gradient steps"
+        staged = any(record["step"] < record["total_step"] for record in records)
+        return "gradient steps, all phases" if staged else "gradient steps"
     first = "" if begun == {0} else "gradient steps, then "
-    return "total_step", f"{first}steps in the environment"
+    return f"{first}steps in the environment"
 
 
 def draw_curve(folder: RunFolder) -> None:
@@ -77,12 +79,12 @@ def draw_curve(folder: RunFolder) -> None:
     config = folder.config()
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.subplots()
-    label = f"{config.agent.name}, {config.schedule}, {len(config.seeds)} seed(s)"
-    x, x_label = step_axis(records)
-    plot_members(axes, records, x, label)
+    count = len(config.seeds)
+    label = f"{config.agent.name}, {config.schedule}, {count} seed{'s' * (count > 1)}"
+    plot_members(axes, records, "total_step", label)
     mark_hand_over(axes, records)
     axes.set_title(config.task)
-    axes.set_xlabel(x_label)
+    axes.set_xlabel(step_label(records))
     name_axis(axes, score_name(records))
     axes.grid(alpha=0.3)
     axes.legend()

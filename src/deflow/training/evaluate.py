@@ -26,7 +26,7 @@ from deflow.envs.rollout import EpisodeResult, RolloutTimes, rollout
 from deflow.training.family import in_turn
 from deflow.training.source import normalizer
 
-Policy = Literal["policy", "prior"]
+PolicyKind = Literal["policy", "prior"]
 """The trained policy, or the base flow that it refines."""
 
 MAX_SLOTS = 50
@@ -80,7 +80,7 @@ def batched_act(
     episodes: ArrayLike,
     steps: ArrayLike,
     spec: Spec,
-    policy: Policy,
+    policy: PolicyKind,
 ) -> Any:
     """Actions [members, slots, act] of all members in all their episodes, in one call.
 
@@ -133,7 +133,7 @@ class Evaluator(Closing):
         agents: Agent,
         states: State,
         seed: int,
-        policy: Policy = "policy",
+        policy: PolicyKind = "policy",
         on_tick: Callable[[int, int], None] | None = None,
     ) -> tuple[list[Evaluation], RolloutTimes]:
         """Every member plays episodes 0, 1, ...; the same for any number of workers.
@@ -158,7 +158,7 @@ class Evaluator(Closing):
         agents: Agent,
         states: State,
         seed: int,
-        policy: Policy,
+        policy: PolicyKind,
         on_tick: Callable[[int, int], None] | None,
     ) -> tuple[list[Evaluation], RolloutTimes]:
         if self.pool is None:

@@ -93,7 +93,8 @@ def finetune(
     check_room(config, job)
     about = (config, job.description, job.spec, job.conversion)
     online = RunFolder.create(place, *about, begun=folder, option="--out")
-    Trainer(config, job, online).run(resume=True)
+    with online.locked():
+        Trainer(config, job, online).run(resume=True)
     return online
 
 

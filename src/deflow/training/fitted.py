@@ -21,8 +21,8 @@ from deflow.core.agent import Agent, State
 from deflow.core.types import Batch, Metrics, Spec
 from deflow.data.dataset import Dataset
 from deflow.training.device_data import DeviceData
-from deflow.training.evaluate import Policy
-from deflow.training.family import over_members
+from deflow.training.evaluate import PolicyKind
+from deflow.training.family import each_member
 from deflow.value.fqe import FQE, FittedQ, fqe_init, fqe_step, return_bounds
 
 CHUNK = 100
@@ -38,7 +38,7 @@ def fit_values(
     dataset: Dataset,
     spec: Spec,
     *,
-    policy: Policy,
+    policy: PolicyKind,
     settings: FQE,
     steps: int,
     key: Array,
@@ -54,51 +54,47 @@ def fit_values(
     data = DeviceData.from_dataset(dataset)
     for step in range(0, steps, CHUNK):
         length = min(CHUNK, steps - step)
-        own = (states, fitted, discounts)
+        members = (agents, states, fitted, discounts)
         start = jnp.asarray(step)
-        fitted, metrics = _fit(agents, own, data, step_key, start, length, settings, spec, policy)
+        fitted, metrics = _fit(members, data, step_key, start, length, settings, spec, policy)
         on_chunk(step + length, float(metrics["critic/loss"][-1].mean()))
     return fitted
 
 
 @eqx.filter_jit
 def _fit(
-    agents: Agent,
-    states: tuple[State, FittedQ, Array],
+    members: tuple[Agent, State, FittedQ, Array],
     data: DeviceData,
     key: Array,
     start: Array,
     length: int,
     settings: FQE,
     spec: Spec,
-    policy: Policy,
+    policy: PolicyKind,
 ) -> tuple[FittedQ, Metrics]:
     """`length` steps of every member's critics, which follow its policy: one scan over steps of a
     map over members. Metrics come back as [length, members]."""
-    own, fitted, discounts = states
+    agents, states, fitted, discounts = members
 
     def step_family(fitted: FittedQ, step: Array) -> tuple[FittedQ, Metrics]:
         batch_key, act_key = jax.random.split(jax.random.fold_in(key, step))
         batch = data.sample(batch_key, settings.batch_size, {})
         keys = jax.random.split(act_key, settings.batch_size)
 
-        def step_member(agent: Agent, states: Any, _: Array, __: dict[str, Array]) -> Any:
-            state, critics, discount = states
+        def step_member(agent: Agent, state: State, critics: FittedQ, discount: Array) -> Any:
             actions = _actions(agent, state, batch.next_observations, keys, spec, policy)
             bounds = return_bounds(spec.reward_range, discount)
             return fqe_step(settings, critics, batch, actions, discount, bounds)
 
-        unused = jnp.zeros(len(discounts))
-        stepped: tuple[FittedQ, Metrics] = over_members(step_member, {})(
-            agents, (own, fitted, discounts), unused
-        )
+        stepped: tuple[FittedQ, Metrics]
+        stepped = each_member(step_member, agents, states, fitted, discounts)
         return stepped
 
     return jax.lax.scan(step_family, fitted, start + jnp.arange(length))
 
 
 def _actions(
-    agent: Any, state: State, observations: Array, keys: Array, spec: Spec, policy: Policy
+    agent: Any, state: State, observations: Array, keys: Array, spec: Spec, policy: PolicyKind
 ) -> Array:
     """An action for each observation [n, obs], each with noise of its own."""
     noise = jax.vmap(lambda key: agent.draw_act(key, spec))(keys)
@@ -109,7 +105,7 @@ def _actions(
     return acted
 
 
-def look(
+def examine(
     agents: Agent,
     states: State,
     fitted: FittedQ,
@@ -117,7 +113,7 @@ def look(
     chosen: NDArray[np.intp],
     spec: Spec,
     *,
-    policy: Policy,
+    policy: PolicyKind,
     key: Array,
     on_block: Callable[[int], None] = lambda rows: None,
 ) -> dict[str, NDArray[np.float64]]:
@@ -134,21 +130,21 @@ def look(
         padded = np.pad(block, (0, BLOCK - len(block)), mode="edge")
         keys = jax.random.split(jax.random.fold_in(key, start), BLOCK)
         seen = jnp.asarray(data.observations[padded]), jnp.asarray(data.actions[padded])
-        found = _look(agents, (states, fitted), *seen, keys, spec, policy)
+        found = _examine(agents, (states, fitted), *seen, keys, spec, policy)
         blocks.append({n: np.asarray(v, np.float64)[:, : len(block)] for n, v in found.items()})
         on_block(len(block))
     return {name: np.concatenate([b[name] for b in blocks], axis=1) for name in blocks[0]}
 
 
 @eqx.filter_jit
-def _look(
+def _examine(
     agents: Agent,
     states: tuple[State, FittedQ],
     observations: Array,
     actions: Array,
     keys: Array,
     spec: Spec,
-    policy: Policy,
+    policy: PolicyKind,
 ) -> dict[str, Array]:
     def member(agent: Any, state: State, fitted: FittedQ) -> dict[str, Array]:
         chosen = _actions(agent, state, observations, keys, spec, policy)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import jax.numpy as jnp
 import numpy as np
@@ -96,7 +97,7 @@ class Guard:
                 f"No member of the run is left to train. {last} A smaller learning_rate, or data "
                 "with smaller rewards, may help."
             )
-        self._previous = lambda: replay(length - 1)
+        self._previous = partial(replay, length - 1) if length > 1 else lambda: before
         if self.alive.all():
             return after
         return choose(jnp.asarray(self.alive), after, held)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,16 +11,18 @@ import jax
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow.core.agent import Agent
+from deflow.core.agent import Agent, State
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import progress_bar
+from deflow.core.types import Spec
 from deflow.envs.make import EnvSpec
-from deflow.envs.pictures import save_strip, save_video
+from deflow.envs.pictures import check_video, save_strip, save_video
 from deflow.envs.render import record_episode
 from deflow.envs.rollout import RolloutTimes
-from deflow.training.evaluate import Evaluation, Evaluator, Policy, batched_act
-from deflow.training.policy import load_family, transforms_of
+from deflow.training.evaluate import Evaluation, Evaluator, PolicyKind, batched_act
+from deflow.training.family import Family
+from deflow.training.policy import load_family, require_kind, transforms_of
 from deflow.training.run_folder import RunFolder
 
 
@@ -28,7 +31,7 @@ class Judgement:
     """What an evaluation found, member by member."""
 
     folder: RunFolder
-    policy: Policy
+    policy: PolicyKind
     seed: int
     position: dict[str, Any]
     members: list[str]
@@ -66,21 +69,18 @@ def judge(
     episodes: int,
     seed: int = 0,
     workers: int = 0,
-    policy: Policy = "policy",
+    policy: PolicyKind = "policy",
     best_of: int | None = None,
 ) -> Judgement:
     """Play `episodes` episodes with every member of a run; nothing in the folder changes.
 
     `best_of` takes the critic's favourite of so many proposals, of the policy or of the base flow,
     whatever the run was configured with. Raises `DeFlowError` where the agent has no such choice,
-    or no base flow.
+    or no base flow, or a number is out of range.
     """
-    _, family, states, spec, meta = load_family(folder)
-    agents = choosing(family.agents, best_of)
-    if policy == "prior" and not hasattr(agents, "propose"):
-        raise DeFlowError(
-            f"The agent {agents.name} of {folder.path} has no base flow: evaluate its policy."
-        )
+    require("episodes", episodes, at_least=1)
+    require("workers", workers, at_least=0)
+    agents, family, states, spec, meta = _chosen(folder, seed, policy, best_of)
     members = [member.label for member in family.members]
     with (
         progress_bar(transient=True) as bar,
@@ -99,6 +99,17 @@ def judge(
     return Judgement(folder, policy, seed, meta["position"], members, results, times)
 
 
+def _chosen(
+    folder: RunFolder, seed: int, policy: PolicyKind, best_of: int | None
+) -> tuple[Agent, Family, State, Spec, dict[str, Any]]:
+    """The agents as they are to act, beside what `load_family` finds; else `DeFlowError`."""
+    require("seed", seed, at_least=0, below=2**32)
+    _, family, states, spec, meta = load_family(folder)
+    agents = choosing(family.agents, best_of)
+    require_kind(agents, policy, folder)
+    return agents, family, states, spec, meta
+
+
 def choosing(agents: Agent, best_of: int | None) -> Agent:
     """The same agents, but that each takes the best of so many proposals; None changes nothing."""
     if best_of is None:
@@ -113,6 +124,19 @@ def choosing(agents: Agent, best_of: int | None) -> Agent:
     return replace(agents, **setting)
 
 
+def check_film(folder: RunFolder, path: Path) -> None:
+    """Raise `DeFlowError` where no film of the run could be written to `path`; before playing."""
+    if Spec.from_json(folder.read_json("spec.json")).frame:
+        raise DeFlowError(
+            f"{folder.path} sees frames; only episodes of runs on states are filmed: leave out "
+            "--video."
+        )
+    if path.suffix != ".png":
+        check_video(path)
+    elif not os.access(path.absolute().parent, os.W_OK):
+        raise DeFlowError(f"'{path}' cannot be written; its folder is absent or not ours to write.")
+
+
 def film(
     folder: RunFolder,
     path: Path,
@@ -121,27 +145,28 @@ def film(
     seed: int = 0,
     member: int = 0,
     every: int = 2,
+    policy: PolicyKind = "policy",
     best_of: int | None = None,
-) -> Path:
-    """One episode of one member as a .gif or .mp4, or as a strip of frames (.png)."""
-    _, family, states, spec, _ = load_family(folder)
-    if spec.frame:
-        raise DeFlowError(
-            f"{folder.path} sees frames; only episodes of runs on states are filmed: leave out "
-            "--video."
-        )
+) -> str:
+    """One episode of one member as a .gif or .mp4, or as a strip of frames (.png).
+
+    Returns the member's label. Raises `DeFlowError` as `judge`, and where nothing can be drawn or
+    written.
+    """
+    check_film(folder, path)
+    require("episode", episode, at_least=0, below=2**31)
+    every_agent, family, states, spec, _ = _chosen(folder, seed, policy, best_of)
     normal = transforms_of(folder).normal
-    family_agents = choosing(family.agents, best_of)
-    agents, state = jax.tree.map(lambda leaf: leaf[member : member + 1], (family_agents, states))
+    agents, state = jax.tree.map(lambda leaf: leaf[member : member + 1], (every_agent, states))
 
     def act(observations: Any, episodes: Any, steps: Any) -> NDArray[np.float32]:
         seen = normal(observations) if normal else observations
         where = (seen, np.uint32(seed), episodes, steps)
-        return np.asarray(batched_act(agents, state, *where, spec, "policy"))
+        return np.asarray(batched_act(agents, state, *where, spec, policy))
 
     frames = record_episode(env_of(folder), act, seed, episode, every)
     if path.suffix == ".png":
         save_strip(frames, path)
     else:
         save_video(frames, path, fps=15)
-    return path
+    return family.members[member].label

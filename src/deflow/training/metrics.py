@@ -35,14 +35,13 @@ def combine(chunks: list[Arrays]) -> Arrays:
 class MetricsLog:
     """Writes every member's metrics to the run folder and to event files."""
 
-    def __init__(self, folder: RunFolder, members: tuple[Member, ...], purge_step: int):
+    def __init__(self, folder: RunFolder, members: tuple[Member, ...], begin: int):
         from tensorboardX import SummaryWriter
 
         self.folder, self.members = folder, members
+        # What an earlier process wrote after step `begin` is hidden: it is measured again.
         self.writers = [
-            SummaryWriter(
-                str(folder.path / "tensorboard" / member.label), purge_step=purge_step or None
-            )
+            SummaryWriter(str(folder.path / "tensorboard" / member.label), purge_step=begin + 1)
             for member in members
         ]
 

@@ -18,11 +18,11 @@ from deflow.core.progress import progress_bar
 from deflow.data.dataset import Dataset
 from deflow.data.own import Own
 from deflow.training.bootstrap import Estimate, bootstrap, mean_of, rank_correlation_of, slope_of
-from deflow.training.evaluate import Policy
-from deflow.training.fitted import fit_values, look
+from deflow.training.evaluate import PolicyKind
+from deflow.training.fitted import examine, fit_values
 from deflow.training.held_out import HeldOut, discounted_returns, episodes_of, hold_out
 from deflow.training.judge import choosing
-from deflow.training.policy import load_family
+from deflow.training.policy import load_family, require_kind
 from deflow.training.run_folder import RunFolder
 from deflow.training.source import Data
 from deflow.value.fqe import FQE
@@ -92,7 +92,7 @@ class OffPolicy:
     """What an evaluation without an environment found, member by member."""
 
     folder: RunFolder
-    policy: Policy
+    policy: PolicyKind
     position: dict[str, Any]
     held_out: HeldOut
     settings: FQE
@@ -120,7 +120,7 @@ def off_policy(
     share: float = 0.2,
     rows: int = 10_000,
     samples: int = 8,
-    policy: Policy = "policy",
+    policy: PolicyKind = "policy",
     best_of: int | None = None,
     settings: FQE | None = None,
     unseen: Own | None = None,
@@ -157,10 +157,7 @@ def off_policy(
     require("seed", seed, at_least=0, below=2**32)
     config, family, states, spec, meta = load_family(folder)
     agents = choosing(family.agents, best_of)
-    if policy == "prior" and not hasattr(agents, "propose"):
-        raise DeFlowError(
-            f"The agent {agents.name} of {folder.path} has no base flow: evaluate its policy."
-        )
+    require_kind(agents, policy, folder)
     if spec.frame:
         raise DeFlowError(
             f"{folder.path} learnt from frames, and evaluation without an environment takes "
@@ -194,7 +191,7 @@ def off_policy(
         )
         looked = bar.add_task("held-out data", total=len(starts) + len(chosen), note="")
         at = partial(
-            look,
+            examine,
             agents,
             states,
             fitted,

@@ -63,8 +63,7 @@ class OnlineLoop:
         with Lockstep(env, seeds, labels=labels, patience=patience) as worlds:
             if sound and recorder.position.phase == self.index:
                 self._restore(worlds, sound)
-                if recorder.due(self.config.eval_every) and not recorder.judged():
-                    recorder.evaluate(states)
+                recorder.make_up(states)
             else:
                 recorder.position.phase, recorder.position.step = self.index, 0
                 worlds.begin()

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from deflow.core.agent import Agent, State
+from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
 from deflow.data.transforms import UNCHANGED, Transforms
 from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
-from deflow.training.evaluate import Policy as PolicyKind
-from deflow.training.evaluate import batched_act
+from deflow.training.evaluate import PolicyKind, batched_act
 from deflow.training.family import Family, members_of
 from deflow.training.run_folder import RunFolder
 
@@ -88,6 +88,18 @@ def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, di
     )
 
 
+def require_kind(agents: Agent, kind: PolicyKind, folder: RunFolder) -> None:
+    """Raise `DeFlowError` where there is no such kind of policy, or the agent has none."""
+    if kind not in get_args(PolicyKind):
+        raise DeFlowError(
+            f"A policy's kind is {' or '.join(map(repr, get_args(PolicyKind)))}, not {kind!r}."
+        )
+    if kind == "prior" and not hasattr(agents, "propose"):
+        raise DeFlowError(
+            f"The agent {agents.name} of {folder.path} has no base flow: take its policy."
+        )
+
+
 def transforms_of(folder: RunFolder) -> Transforms:
     """From the environment's units to the agent's, and back."""
     return Transforms.from_json(folder.read_json("conversion.json")["transforms"])
@@ -111,10 +123,13 @@ def load_policy(
         noise_seed: where the policy's own draws begin.
 
     Raises:
-        DeFlowError: no such run, seed or member, more than one, or no usable checkpoint.
+        DeFlowError: no such run, seed, member or kind, more than one member, or no usable
+            checkpoint.
     """
     folder = RunFolder.open(Path(run_dir))
     _, family, states, spec, _ = load_family(folder)
+    require_kind(family.agents, kind, folder)
+    require("noise_seed", noise_seed, at_least=0, below=2**32)
     fitting = [
         index
         for index, own in enumerate(family.members)

@@ -26,8 +26,8 @@ from deflow.training.task import Job
 
 TRIES = 3
 """How often an evaluation is begun, where its environments fail."""
-USUAL_INTERVAL = 100_000
-"""Steps between checkpoints, where nothing is said."""
+LONGEST_INTERVAL = 100_000
+"""Steps between checkpoints, where nothing is said and a phase is long."""
 
 
 @dataclass
@@ -72,7 +72,7 @@ class Recorder:
 
     def __enter__(self) -> Recorder:
         config, job, members = self.config, self.job, self.family.members
-        self.folder.rewind(self.total_step)
+        self.folder.rewind(self.total_step, self.judged())
         self._open = ExitStack()
         self.log = MetricsLog(self.folder, members, self.total_step)
         self._open.callback(self.log.close)
@@ -124,8 +124,10 @@ class Recorder:
         """Steps between checkpoints of this phase."""
         phase = self.phases[self.position.phase]
         tenth = max(1, phase.steps // 10)
-        usual = min(USUAL_INTERVAL, tenth) if phase.name == ONLINE else USUAL_INTERVAL
-        return self.config.checkpoint_every or usual
+        if phase.name != ONLINE:
+            # Whole chunks: each length of one would be compiled by itself.
+            tenth += -tenth % self.config.chunk
+        return self.config.checkpoint_every or min(LONGEST_INTERVAL, tenth)
 
     def until_next(self, *, judged: bool) -> int:
         """Steps up to the next point where something happens; the same after a resume."""
@@ -157,6 +159,11 @@ class Recorder:
             if record["total_step"] == self.total_step
         }
         return found >= {member.label for member in self.family.members}
+
+    def make_up(self, states: State) -> None:
+        """Judge where the run was stopped between a checkpoint and its evaluation."""
+        if self.position.step and self.due(self.config.eval_every) and not self.judged():
+            self.evaluate(states)
 
     def evaluate(self, states: State) -> None:
         """Judge every member, where there is an environment to be judged in."""

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -15,6 +19,7 @@ from typing import Any
 
 from deflow.core.errors import DeFlowError
 from deflow.core.files import write_json, written_whole
+from deflow.core.progress import console
 from deflow.core.types import Spec
 from deflow.training import checkpoint
 from deflow.training.config import LOCAL, TrainConfig
@@ -66,8 +71,11 @@ class RunFolder:
             )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise DeFlowError(f"{path} exists and is not a run folder: choose another {option}.")
+        if path.exists() and path.samefile("."):
+            raise DeFlowError(f"The current folder cannot become a run's: choose another {option}.")
         # Made beside its place and moved there: a kill leaves a whole folder or none.
-        draft = cls(path.with_name(f".{path.name}.partial"))
+        place = path.resolve()
+        draft = cls(place.with_name(f".{place.name}.partial"))
         try:
             shutil.rmtree(draft.path, ignore_errors=True)
             draft.checkpoints.mkdir(parents=True)
@@ -78,13 +86,41 @@ class RunFolder:
             draft.write_json("config.json", config.to_json())
             if begun:
                 draft._go_on_from(begun)
-            os.replace(draft.path, path)
+            os.replace(draft.path, place)
         except OSError as error:
             raise DeFlowError(
-                f"The run folder {path} cannot be written ({error.strerror}): choose another "
+                f"The run folder {path} cannot be written ({_reason(error)}): choose another "
                 f"{option}."
             ) from error
+        finally:
+            shutil.rmtree(draft.path, ignore_errors=True)
         return folder
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training this run, until the block or this process ends,
+        however it ends; to read needs no lock.
+
+        Raises `DeFlowError` where another trains it, or nothing can be written here.
+        """
+        try:
+            file = (self.path / ".lock").open("a")
+        except OSError as error:
+            raise DeFlowError(
+                f"The run folder {self.path} cannot be written ({error.strerror}): copy the run to "
+                "where you may write, and go on with it there."
+            ) from error
+        with file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise DeFlowError(
+                    f"Another process is training {self.path} now: wait for its end, or stop it "
+                    f"and go on with `deflow resume {self.path}`."
+                ) from error
+            except OSError:  # Such file systems exist, and one may train on them.
+                console.print(f"Nothing here keeps a second process from training {self.path}.")
+            yield
 
     def origin(self) -> dict[str, Any]:
         """What a run that goes on from this one says of it."""
@@ -130,11 +166,13 @@ class RunFolder:
         return (self.path / "config.json").is_file()
 
     def config(self) -> TrainConfig:
+        file = self.path / "config.json"
         try:
-            document = json.loads((self.path / "config.json").read_text())
+            return TrainConfig.from_json(json.loads(file.read_text()))
         except ValueError as error:
-            raise DeFlowError(f"{self.path / 'config.json'} cannot be read: {error}.") from error
-        return TrainConfig.from_json(document)
+            raise DeFlowError(f"{file} cannot be read: {error}.") from error
+        except DeFlowError as error:
+            raise DeFlowError(f"{file}: {error}") from error
 
     def read_json(self, name: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((self.path / name).read_text())
@@ -162,10 +200,12 @@ class RunFolder:
                 break
         return records
 
-    def rewind(self, total_step: int) -> None:
-        """Forget what was logged after a checkpoint, so that a resumed run logs it once."""
-        for file in (self.metrics, self.evaluations):
-            kept = [r for r in self.read_lines(file) if r["total_step"] <= total_step]
+    def rewind(self, total_step: int, judged: bool) -> None:
+        """Forget what was logged after a checkpoint, so that a resumed run logs it once, and the
+        evaluations of that very step where not every member was `judged`."""
+        ends = {self.metrics: total_step, self.evaluations: total_step - (not judged)}
+        for file, end in ends.items():
+            kept = [r for r in self.read_lines(file) if r["total_step"] <= end]
             with written_whole(file) as temporary:
                 temporary.write_text("".join(json.dumps(record) + "\n" for record in kept))
 
@@ -181,7 +221,7 @@ def provenance(dataset: dict[str, Any]) -> dict[str, Any]:
         except ImportError:
             versions[package] = "not installed"
     return {
-        "command": " ".join(["deflow", *sys.argv[1:]]),
+        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "started": datetime.now(UTC).isoformat(timespec="seconds"),
         "python": platform.python_version(),
         "versions": versions,
@@ -193,6 +233,11 @@ def provenance(dataset: dict[str, Any]) -> dict[str, Any]:
         },
         "dataset": dataset,
     }
+
+
+def _reason(error: OSError) -> str:
+    """What the system says; of several files that were not copied, of the first."""
+    return str(error.args[0][0][-1] if isinstance(error, shutil.Error) else error.strerror)
 
 
 def _processor() -> str:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 from deflow.core.errors import DeFlowError
@@ -35,9 +35,10 @@ def train(config: TrainConfig, dataset: Data = None) -> RunFolder:
     check_room(config, job)
     if config.flow_from:
         check_donor(config, job)
-    path = config.run_dir or _default_run_dir(config)
+    path = config.run_dir or default_run_dir(config)
     folder = RunFolder.create(path, config, job.description, job.spec, job.conversion)
-    Trainer(config, job, folder).run()
+    with folder.locked():
+        Trainer(config, job, folder).run()
     return folder
 
 
@@ -51,26 +52,32 @@ def check_room(config: TrainConfig, job: Job) -> None:
 
 
 def resume(
-    path: Path,
+    path: str | Path,
     dataset: Data = None,
     data_dir: Path | None = None,
     workers: int | None = None,
     env_patience: float | None = None,
 ) -> RunFolder:
-    """Go on with a run from its newest sound checkpoint, as if it had never stopped."""
-    folder = RunFolder.open(path)
+    """Go on with a run from its newest sound checkpoint, as if it had never stopped.
+
+    Raises `DeFlowError` where there is no run, an option is out of range, another process is
+    training it, or the data are not those it was trained on.
+    """
+    folder = RunFolder.open(Path(path))
     config = folder.config()
     config = replace(
         config,
         data_dir=data_dir or config.data_dir,
         workers=config.workers if workers is None else workers,
-        env_patience=env_patience or config.env_patience,
+        env_patience=config.env_patience if env_patience is None else env_patience,
     )
-    job = prepare_again(folder, config, dataset)
+    config.validate()
     if folder.finished():
         console.print(f"{path} is finished; there is nothing left to do.")
         return folder
-    Trainer(config, job, folder).run(resume=True)
+    with folder.locked():
+        job = prepare_again(folder, config, dataset)
+        Trainer(config, job, folder).run(resume=True)
     return folder
 
 
@@ -98,6 +105,8 @@ def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Data = None) 
     return job
 
 
-def _default_run_dir(config: TrainConfig) -> Path:
-    stamp = time.strftime("%Y%m%d-%H%M%S")
+def default_run_dir(config: TrainConfig) -> Path:
+    """Where a run is kept whose configuration does not say."""
+    # To the microsecond, since several may begin at once.
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S-%f")
     return Path("runs") / f"{config.task}-{config.agent.name}-{config.schedule}-{stamp}"

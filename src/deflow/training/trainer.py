@@ -85,6 +85,8 @@ class Trainer:
         active = jax.tree.map(lambda leaf: leaf[:1], states) if shared else states
         guard = Guard(family.members, self.position.frozen)
         recorder.begin(guard)
+        if last:
+            recorder.make_up(active)
         while self.position.step < phase.steps:
             began = time.perf_counter()
             length = recorder.until_next(judged=last)
@@ -93,11 +95,12 @@ class Trainer:
             keep = recorder.due(recorder.checkpoint_every)
             if keep or recorder.due(config.log_every):
                 recorder.write_metrics()
-            if last and recorder.due(config.eval_every):
-                recorder.evaluate(active)
+            # Saved first: an environment that fails while it is judged in costs nothing then.
             if keep:
                 states = _graft(phase, states, active) if shared else active
                 recorder.save(states)
+            if last and recorder.due(config.eval_every):
+                recorder.evaluate(active)
         return states
 
     def _chunk(

@@ -38,14 +38,15 @@ def _chunk(chunk: Any, what: str) -> Array:
     kinds = pa.types
     # Arrow's files are not judged when they are opened; offsets that lie would be followed.
     chunk.validate(full=True)
-    if kinds.is_dictionary(chunk.type):
+    labels = kinds.is_dictionary(chunk.type) and _is_text(chunk.type.value_type)
+    if kinds.is_dictionary(chunk.type) and not labels:
         chunk = chunk.dictionary_decode()
-    if chunk.null_count:
-        raise DeFlowError(
-            f"{what} have {chunk.null_count} empty cells; fill them or drop those rows."
-        )
-    if kinds.is_string(chunk.type) or kinds.is_large_string(chunk.type):
-        return _digests(chunk)
+    nulls = chunk.null_count + (chunk.dictionary.null_count if labels else 0)
+    if nulls:
+        raise DeFlowError(f"{what} have {nulls} empty cells; fill them or drop those rows.")
+    if labels or _is_text(chunk.type):
+        # Never a label for every row: one long label would fill the memory.
+        return _digests(chunk if labels else chunk.dictionary_encode())
     if _is_number(chunk.type):
         return np.asarray(chunk.to_numpy(zero_copy_only=False))
     lists = (kinds.is_list, kinds.is_large_list, kinds.is_fixed_size_list)
@@ -70,15 +71,20 @@ def _chunk(chunk: Any, what: str) -> Array:
     return numbers.reshape(len(widths), int(widths[0]) if len(widths) else 0)
 
 
-def _digests(chunk: Any) -> Array:
+def _digests(encoded: Any) -> Array:
     """A hash of each label, so that a long one takes no more memory than a short one."""
-    encoded = chunk.dictionary_encode()
     labels = [
         hashlib.blake2b(str(label).encode(), digest_size=8).hexdigest()
         for label in encoded.dictionary.to_pylist()
     ]
     found: Array = np.asarray(labels, "S16")[encoded.indices.to_numpy(zero_copy_only=False)]
     return found
+
+
+def _is_text(kind: Any) -> bool:
+    import pyarrow as pa
+
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
 
 
 def _is_number(kind: Any) -> bool:

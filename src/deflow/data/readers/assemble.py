@@ -86,6 +86,11 @@ def assemble(table: Table, columns: Columns) -> RawData:
         roles["next_observations"] = [array[1:] for array in seen]
     flat = {role: _flat(table, role, arrays) for role, arrays in roles.items()}
     count = len(flat["observations"])
+    if count == 0:
+        raise DeFlowError(
+            f"{table.path} is empty: its observations have no rows, so there is nothing to learn "
+            "from."
+        )
     for role in flat.keys() - {"lengths"}:
         flat[role] = _per_row(flat[role], role, f"{table.path.stem}: {role}", count)
     if "episode" in flat:
@@ -115,10 +120,20 @@ def _per_row(array: Array, role: str, what: str, count: int) -> Array:
     return checks.same_rows(array, what, count)
 
 
+def known_names(columns: Columns) -> set[str]:
+    """The names that columns of any role have: as given, or else the usual ones."""
+    named = [_given(columns, role) or _USUAL.get(role, ()) for role in (*_USUAL, "episode")]
+    return {name for names in named for name in names}
+
+
+def _given(columns: Columns, role: str) -> tuple[str, ...]:
+    names = getattr(columns, role)
+    return (names,) if isinstance(names, str) and names else tuple(names)
+
+
 def _choose(table: Table, columns: Columns, role: str) -> tuple[str, ...]:
     """The names of a role's columns; none where it may be left out and is."""
-    given = getattr(columns, role)
-    names = (given,) if isinstance(given, str) and given else tuple(given)
+    names = _given(columns, role)
     if names and names[0] in _WORDS.get(role, ()):
         return names
     for name in names:

@@ -46,7 +46,7 @@ class Expert:
             DeFlowError: the file cannot be read, its arrays are no finite numbers or do not fit
                 together, or its scale divides by zero.
         """
-        arrays = read_npz(path, required=(*_LAYERS, *_SCALES))
+        arrays = read_npz(path, required=(*_LAYERS, *_SCALES), kind="expert's file")
         values = {
             key: checks.finite(checks.numbers(arrays[key], f"{path}: {key}"), f"{path}: {key}")
             for key in (*_LAYERS, *_SCALES)
@@ -110,7 +110,7 @@ def read_door_demonstrations(path: Path) -> Demonstrations:
             together.
     """
     names = ("lengths", "actions", *_DOOR_STATE)
-    arrays = read_npz(path, required=names)
+    arrays = read_npz(path, required=names, kind="file of door demonstrations")
     for name in names:
         arrays[name] = checks.numbers(arrays[name], f"{path}: {name}")
         checks.finite(arrays[name], f"{path}: {name}")

@@ -16,6 +16,8 @@ from deflow.data.readers.raw import Environment
 _LIMIT = 1 << 26
 _ENV_ID = re.compile(r"[\w.-]+(/[\w.-]+)?-v\d+")
 _WORD = re.compile(r"[\w .,+-]*")
+_LARGEST = 1 << 63
+"""Beyond every whole number that an environment is made with; JSON knows no end."""
 _HOMES = ("ogbench", "gymnasium_robotics")
 """Packages that register their environments when they are imported."""
 
@@ -68,7 +70,7 @@ def environment_of(text: Any, *, flatten: bool) -> tuple[Environment | None, str
     if not isinstance(kwargs, dict) or not _is_plain(kwargs, 0):
         return None, f"{env_id} was made with arguments that are no plain values"
     steps = spec.get("max_episode_steps")
-    if type(steps) is int and steps > 0 and steps != known.max_episode_steps:
+    if type(steps) is int and 0 < steps < _LARGEST and steps != known.max_episode_steps:
         kwargs = {**kwargs, "max_episode_steps": steps}
     kept = {k: v for k, v in kwargs.items() if k != "render_mode"}
     return Environment(env_id, tuple(kept.items()), flatten), ""
@@ -96,4 +98,6 @@ def _is_plain(value: Any, depth: int) -> bool:
         return all(_is_plain(item, depth + 1) for item in value)
     if isinstance(value, str):
         return len(value) < 80 and bool(_WORD.fullmatch(value))
-    return value is None or (isinstance(value, bool | int | float) and math.isfinite(value))
+    if isinstance(value, int):
+        return abs(value) < _LARGEST
+    return value is None or (isinstance(value, float) and math.isfinite(value))

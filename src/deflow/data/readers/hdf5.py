@@ -12,7 +12,7 @@ import numpy as np
 from deflow.core.errors import DeFlowError
 from deflow.data.columns_map import Columns
 from deflow.data.hdf5 import read_hdf5
-from deflow.data.readers.assemble import Table, assemble
+from deflow.data.readers.assemble import Table, assemble, known_names
 from deflow.data.readers.guards import one_error, require_package
 from deflow.data.readers.raw import RawData
 
@@ -31,7 +31,7 @@ def read(path: Path, columns: Columns) -> RawData:
     """
     names = dataset_names(path)
     first = columns.observations[0] if columns.observations else "observations"
-    groups = [] if first in names else episode_groups(path, names, first)
+    groups = [] if first in names else episode_groups(path, names, first, columns)
     if not groups:
         return assemble(Table(path, names, lambda wanted: _flat(path, wanted)), columns)
     inside = [name.removeprefix(groups[0]) for name in names if name.startswith(groups[0])]
@@ -58,11 +58,12 @@ def dataset_names(path: Path) -> list[str]:
     return names
 
 
-def episode_groups(path: Path, names: Sequence[str], first: str) -> list[str]:
+def episode_groups(path: Path, names: Sequence[str], first: str, columns: Columns) -> list[str]:
     """The groups, each with its slash, that hold a column of this name, by their numbers.
 
     Raises:
-        DeFlowError: they lie at several depths, or a group of data beside them lacks the column.
+        DeFlowError: they lie at several depths, or an episode beside them (a group that holds
+            another of the columns, or is named as they are but for its number) lacks the column.
     """
     groups = [name.removesuffix(first) for name in names if name.endswith(f"/{first}")]
     parents = {group.rstrip("/").rpartition("/")[0] for group in groups}
@@ -71,15 +72,20 @@ def episode_groups(path: Path, names: Sequence[str], first: str) -> list[str]:
             f"{path} holds {first!r} at several depths (under {', '.join(sorted(parents)[:4])}); "
             "name the columns in full, or keep all episodes in one group."
         )
+    roles, alike = known_names(columns), {_unnumbered(group) for group in groups}
     for parent in parents:
         within = f"{parent}/" if parent else ""
         inner = (name.removeprefix(within) for name in names if name.startswith(within))
-        beside = {f"{within}{name.partition('/')[0]}/" for name in inner if "/" in name}
+        parts = (name.partition("/") for name in inner)
+        beside = {
+            f"{within}{group}/"
+            for group, _, column in parts
+            if column in roles or (column and _unnumbered(f"{within}{group}/") in alike)
+        }
         if without := sorted(beside - set(groups), key=natural):
             raise DeFlowError(
                 f"{path}: {without[0].rstrip('/')} holds no {first!r}, as {groups[0].rstrip('/')} "
-                "beside it does; complete that episode or take it out of the file (a group that is "
-                "no episode does not matter where columns are named in full)."
+                "beside it does; complete that episode or take it out of the file."
             )
     return sorted(groups, key=natural)
 
@@ -96,10 +102,18 @@ def read_groups(
 
 def natural(name: str) -> list[tuple[int, str]]:
     """A key that sorts `demo_2` before `demo_10`."""
-    return [
-        (int(part), "") if part.isdecimal() and part.isascii() else (-1, part)
-        for part in re.split(r"([0-9]+)", name)
-    ]
+    parts = re.split(r"([0-9]+)", name)
+    digits = [part.lstrip("0") for part in parts[1::2]]
+    # By length and then by digits: a number in a name may have more of them than Python converts.
+    numbers = [(len(stripped), stripped) for stripped in digits]
+    keys = [(-1, part) for part in parts]
+    keys[1::2] = numbers
+    return keys
+
+
+def _unnumbered(name: str) -> str:
+    """`demo_#` for `demo_12`."""
+    return re.sub("[0-9]+", "#", name)
 
 
 def _flat(path: Path, wanted: Sequence[str]) -> Mapping[str, list[Array]]:

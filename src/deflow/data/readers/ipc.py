@@ -18,7 +18,9 @@ _COMPRESSION = 3
 def read_ipc(path: Path) -> Any:
     """The table in an uncompressed Arrow file.
 
-    Compressed ones are refused: what they inflate to is known only once it is in memory.
+    Compressed ones are refused: what they inflate to is known only once it is in memory. The
+    batches are judged and read as they lie one after another; the footer, which could lead to
+    others, must count as many.
 
     Raises:
         DeFlowError: absent, damaged, compressed, or too large for the memory.
@@ -27,15 +29,19 @@ def read_ipc(path: Path) -> Any:
 
     with one_error(path, "Arrow file"):
         require_memory(path, path.stat().st_size)
-        content = path.read_bytes()
-        if not content.startswith(_MAGIC):
+        content = pa.py_buffer(path.read_bytes())
+        if content[: len(_MAGIC)].to_pybytes() != _MAGIC:
             raise DeFlowError(f"{path} is no Arrow file; fetch or make it again.")
-        for message in pa.ipc.MessageReader.open_stream(pa.py_buffer(content)[len(_MAGIC) :]):
+        stream, batches = content[len(_MAGIC) :], 0
+        for message in pa.ipc.MessageReader.open_stream(stream):
+            batches += message.type == "record batch"
             if message.type == "record batch" and _is_compressed(message.metadata.to_pybytes()):
                 raise DeFlowError(f"{path} is compressed, which is not read here; write it plain.")
             if message.type not in ("schema", "record batch"):
                 raise DeFlowError(f"{path} holds a {message.type}, which is not read here.")
-        return pa.ipc.open_file(pa.py_buffer(content)).read_all()
+        if pa.ipc.open_file(content).num_record_batches != batches:
+            raise DeFlowError(f"{path} is damaged: its footer counts other batches; make it again.")
+        return pa.ipc.open_stream(stream).read_all()
 
 
 def _is_compressed(metadata: bytes) -> bool:

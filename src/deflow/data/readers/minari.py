@@ -213,7 +213,7 @@ def _checked(place: Path, name: str, widths: Mapping[str, int], arrays: list[Arr
     if name not in widths:
         return arrays
     for index, array in enumerate(arrays):
-        if array.size != len(array) * widths[name] if array.ndim else True:
+        if array.ndim == 0 or array.size != len(array) * widths[name]:
             raise DeFlowError(
                 f"{place}: {name} of episode {index} have shape {array.shape}, and their space has "
                 f"{widths[name]} numbers."

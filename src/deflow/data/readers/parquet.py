@@ -13,6 +13,7 @@ from deflow.data.columns_map import Columns
 from deflow.data.guards import require_memory
 from deflow.data.readers.arrow import column_numbers
 from deflow.data.readers.assemble import Table, assemble
+from deflow.data.readers.footer import column_sizes
 from deflow.data.readers.guards import (
     one_error,
     require_inside,
@@ -25,7 +26,13 @@ from deflow.data.readers.raw import RawData
 Array = np.ndarray[Any, Any]
 
 _BATCH = 1 << 14
-"""Rows that are decoded at a time."""
+"""Rows that are decoded at a time, at most."""
+
+_BATCH_BYTES = 1 << 26
+"""Bytes that are decoded at a time, about, where a row takes as many as the first."""
+
+_WIDTHS = {"BOOLEAN": 1, "INT32": 4, "INT64": 8, "FLOAT": 4, "DOUBLE": 8}
+"""Bytes of a number; any other kind is refused once its type is seen."""
 
 
 def read(path: Path, columns: Columns) -> RawData:
@@ -103,9 +110,9 @@ def _of_one_type(arrays: list[Array]) -> list[Array]:
 def read_columns(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
     """The named columns of one file, as Arrow has them.
 
-    Read in batches: a run of one value takes next to nothing in the file, so what a column takes in
-    memory is known once some of it is decoded. (The footer's own account of each column is no
-    guard, and Arrow aborts the process where that account is damaged.)
+    A run of one value takes next to nothing in the file. So what the footer declares is judged
+    first, one row is decoded next, and then batches of as many rows as such take little memory;
+    what they hold is judged again as they come, since a label's length stands in no footer.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -117,9 +124,13 @@ def read_columns(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
                 raise DeFlowError(
                     f"{file} has {schema.names.count(name) or 'no'} columns {name!r}."
                 )
+        require_memory(file, _declared(file, opened, wanted))
+        probe = next(opened.iter_batches(batch_size=1, columns=list(wanted)), None)
+        size = _BATCH_BYTES // max(probe.nbytes, 1) if probe else _BATCH
+        size = min(max(size, 1), _BATCH)
         rows, seen, held = opened.metadata.num_rows, 0, 0
         chunks: dict[str, list[Any]] = {name: [] for name in wanted}
-        for batch in opened.iter_batches(batch_size=_BATCH, columns=list(wanted)):
+        for batch in opened.iter_batches(batch_size=size, columns=list(wanted)):
             seen, held = seen + batch.num_rows, held + batch.nbytes
             require_memory(file, held * max(rows, seen) // max(seen, 1), held)
             for name, column in chunks.items():
@@ -128,3 +139,14 @@ def read_columns(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
             name: pa.chunked_array(column, type=None if column else schema.field(name).type)
             for name, column in chunks.items()
         }
+
+
+def _declared(file: Path, opened: Any, wanted: Sequence[str]) -> int:
+    """Bytes of the named columns, as the footer declares them."""
+    total = 0
+    for index, (count, size) in enumerate(column_sizes(file)):
+        leaf = opened.metadata.schema.column(index)
+        # Arrow takes a column's name for all names that begin with it and a dot.
+        if any(f"{leaf.path}.".startswith(f"{name}.") for name in wanted):
+            total += max(count * _WIDTHS.get(leaf.physical_type, 1), size)
+    return total

@@ -13,6 +13,12 @@ from deflow.data.readers.raw import Bounds
 
 _DEEP = 16
 
+_WIDEST = 1 << 31
+"""Numbers in a box, far beyond any that has been read."""
+
+_SIDES = 32
+"""Dimensions of a box."""
+
 
 class Part(NamedTuple):
     """One box of a space: the keys that lead to it (whole numbers in tuples), and its width."""
@@ -44,7 +50,7 @@ def bounds_of(text: Any, what: str) -> Bounds | None:
     for side in ("low", "high"):
         try:
             numbers = np.asarray(space.get(side), dtype=np.float64).reshape(-1)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise DeFlowError(f"The {what} have bounds that are no numbers.") from error
         if len(numbers) != width:
             raise DeFlowError(f"The {what} have {width} columns, and bounds for {len(numbers)}.")
@@ -78,11 +84,15 @@ def _collect(space: Any, keys: tuple[str | int, ...], what: str, found: list[Par
 
 def _width(space: dict[str, Any], what: str) -> int:
     shape = space.get("shape")
-    if not isinstance(shape, list) or not all(type(side) is int and side > 0 for side in shape):
+    sides = shape if isinstance(shape, list) and len(shape) <= _SIDES else [0]
+    if not all(type(side) is int and 0 < side <= _WIDEST for side in sides):
         raise DeFlowError(f"The {what} have the shape {str(shape)[:40]}, which is none of a box.")
-    if space.get("dtype") == "uint8" and len(shape) > 1:
+    if space.get("dtype") == "uint8" and len(sides) > 1:
         raise DeFlowError(
-            f"The {what} hold pictures (uint8, {'x'.join(map(str, shape))}), which are not read "
+            f"The {what} hold pictures (uint8, {'x'.join(map(str, sides))}), which are not read "
             "here; collect the set from state vectors."
         )
-    return math.prod(shape)
+    width = math.prod(sides)
+    if width > _WIDEST:
+        raise DeFlowError(f"The {what} have the shape {str(shape)[:40]}, too large for any row.")
+    return width
