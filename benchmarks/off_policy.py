@@ -159,7 +159,7 @@ def main() -> None:
     """Train, fit, correlate and draw."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--fqe-steps", type=int, default=20_000)
+    parser.add_argument("--fqe-steps", type=int, default=10_000)
     parser.add_argument("--hidden", type=int, nargs="+", default=[256, 256, 256])
     parser.add_argument("--eval-episodes", type=int, default=50)
     parser.add_argument("--runs", type=Path, default=Path("runs/off_policy"))

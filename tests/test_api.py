@@ -20,13 +20,13 @@ def test_numpys_numbers_and_a_file_are_taken(tmp_path: Path):
         DeFlow(**toy.SMALL),
         dataset=file,
         settings={"tau": 0.5},
-        over={"delta": np.float32([0.25, 0.5])},
+        over={"delta": np.float32([0.5])},
         run_dir=tmp_path / "run",
         **{**toy.SHORT, "seeds": np.arange(2)},
     )
     config = run.config()
     assert config.seeds == (0, 1)
-    assert config.over == {"delta": (0.25, 0.5)}
+    assert config.over == {"delta": (0.5,)}
     assert config.agent.tau == 0.5
     policy = deflow.load_policy(run.path, member="seed1-delta0.5")
     assert policy(np.zeros(toy.OBS)).shape == (toy.ACT,)

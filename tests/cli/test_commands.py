@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from tests import toy
 
 from deflow import DeFlow, train
 from deflow.cli import main
+from deflow.cli.train import Train
+from deflow.data.transforms import Transforms
 from deflow.training.policy import load_family
 from deflow.training.recorder import Recorder
 from deflow.training.run_folder import RunFolder
@@ -180,6 +183,21 @@ def test_a_saved_configuration_repeats_the_run(finished: Path, file: Path, tmp_p
     assert main.run([str(word) for word in other]) == 0
     config = RunFolder.open(tmp_path / "other").config()
     assert config.differences(RunFolder.open(finished).config()) == ["seeds", "agent.delta"]
+
+
+def test_a_saved_configuration_reads_data_as_its_run_did(
+    finished: Path, file: Path, tmp_path: Path
+):
+    shutil.copy(finished / "config.json", tmp_path)
+    scaled = Transforms(reward_scale=0.5)
+    conversion = {"columns": {"actions": ["moves"]}, "transforms": scaled.to_json(), "env": None}
+    (tmp_path / "conversion.json").write_text(json.dumps(conversion))
+    log = toy.arrays()
+    np.savez(tmp_path / "log.npz", moves=log.pop("actions"), **log)
+    words = ["--config", str(tmp_path / "config.json"), "--data", str(tmp_path / "log.npz")]
+    assert Train.parse(words).own().transforms == scaled
+    own = Train.parse([*words, "--columns", "actions=moves", "--scale-rewards", "3"]).own()
+    assert own.transforms.reward_scale == 3
 
 
 def test_over_sweeps_a_setting_with_every_seed(

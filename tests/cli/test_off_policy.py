@@ -32,6 +32,8 @@ def test_a_run_is_judged_by_its_own_file(
     for part in ("finished, seed1", "value of the policy", "flow loss", "rank correlation"):
         assert part in out
     assert "5 of 24 episodes" in " ".join(out.split())
+    assert "100% of its way" in " ".join(out.split())
+    assert document["fqe"]["unsettled"] == pytest.approx(0.999)
 
 
 def test_what_does_not_go_together_is_said(finished: Path, refused: Callable[..., str]):
@@ -45,9 +47,11 @@ def test_the_units_of_values_are_said(tmp_path: Path, capsys: pytest.CaptureFixt
     held = SimpleNamespace(
         json=lambda: dict.fromkeys(("source", "episodes", "transitions", "fitted_transitions"), 1)
     )
-    found: Any = SimpleNamespace(folder=folder, members=[], held_out=held, steps=1)
+    found: Any = SimpleNamespace(folder=folder, members=[], held_out=held, steps=1, unsettled=0.0)
     for scale, said in ((1.0, False), (0.5, True)):
         units = Transforms(reward_scale=scale).to_json()
         folder.write_json("conversion.json", {"transforms": units})
         _print_off_policy(found)
-        assert ("(r +0) times 0.5" in capsys.readouterr().out) is said
+        out = capsys.readouterr().out
+        assert ("(r +0) times 0.5" in out) is said
+        assert "of its way" not in out

@@ -38,13 +38,6 @@ def test_an_agent_that_fails_does_not_keep_the_others_from_being_trained(
     assert "bc failed: No member of the run is left" in " ".join(heard.err.split())
     assert json.loads((out / "compare.json").read_text()) == document
     assert not RunFolder(out / "bc").finished()
-    assert main.run(words) == 1
-    assert "finished before; kept" in capsys.readouterr().err
-    alone = [*words[: words.index("bc")], "bc", *words[words.index("fql") + 1 :]]
-    alone[alone.index("--budget-steps") + 1] = "bc=20"
-    fqls = alone.index("fql.batch_size=16")
-    with pytest.raises(DeFlowError, match="No member of the run is left"):
-        main.run(alone[:fqls] + alone[fqls + 1 :])
 
 
 def lone(path: Path, **options: Any) -> dict[str, TrainConfig]:
@@ -62,6 +55,19 @@ def test_a_run_that_goes_on_has_the_patience_that_is_asked_for(
     monkeypatch.setattr(lineup, "resume", lambda path, data, *where: heard.append(where))
     lineup.train_all(configs, None)
     assert heard == [(tmp_path, 3, 600.0)]
+
+
+def test_where_none_can_be_trained_the_reason_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def train(*_: Any) -> None:
+        raise DeFlowError("No member of the run is left.")
+
+    job = Job(None, None, Spec(4, 2, (-1.0, 0.0), 5), {"fingerprint": "a"})
+    monkeypatch.setattr(lineup, "prepare", lambda *_: job)
+    monkeypatch.setattr(lineup, "train", train)
+    with pytest.raises(DeFlowError, match="No member of the run is left"):
+        lineup.train_all(lone(tmp_path), None)
 
 
 def test_the_data_that_were_checked_are_let_go_before_an_agent_trains(

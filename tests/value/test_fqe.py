@@ -146,6 +146,19 @@ def test_every_critic_has_its_own_target_inside_what_can_be_earned(
     np.testing.assert_allclose(y[:, masks == 0], ends, rtol=1e-4, atol=1e-4)
 
 
+@given(st.floats(0.001, 0.1), st.floats(0.9, 0.999), st.integers(1, 3000))
+def test_how_far_a_fit_has_come_is_that_of_a_target_that_follows(
+    tau: float, discount: float, steps: int
+):
+    """One state that leads to itself: each step, the target moves by tau towards 1 + discount of
+    itself, and settles at 1 / (1 - discount)."""
+    target, settled = 0.0, 1 / (1 - discount)
+    for _ in range(steps):
+        target += tau * (1 + discount * target - target)
+    left = 1 - target / settled
+    assert FQE(tau=tau).unsettled(steps, discount) == pytest.approx(left, abs=0.01)
+
+
 @pytest.mark.parametrize("wrong", [{"count": 0}, {"tau": 0.0}, {"hidden": (0,)}, {"batch_size": 0}])
 def test_settings_out_of_range_are_named(wrong: dict[str, Any]):
     with pytest.raises(DeFlowError, match=next(iter(wrong))):

@@ -201,6 +201,12 @@ def _print_off_policy(found: OffPolicy) -> None:
         f"{document['transitions']:,} transitions). Fitted on {document['fitted_transitions']:,} "
         f"transitions in {found.steps:,} steps."
     )
+    if found.unsettled > 0.05:
+        console.print(
+            f"The fit has some {100 * found.unsettled:.0f}% of its way to these values still "
+            "before it: give more --fqe-steps.",
+            style="yellow",
+        )
     units = transforms_of(found.folder)
     if (units.reward_scale, units.reward_shift) != (1.0, 0.0):
         console.print(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from deflow.cli.options import TrainingOptions
+from deflow.cli.options import OF_OWN_DATA, TrainingOptions
 from deflow.cli.running import Words, grid, say_where_nothing_is_published
 from deflow.core.errors import DeFlowError
 
@@ -72,7 +72,8 @@ class Train(TrainingOptions):
     began: tyro.conf.Suppress[Any] = None
     """The command as --config has it, before other options."""
     config: Path | None = None
-    """A config.json of another run to begin from; options given beside it win."""
+    """A config.json of another run to begin from; options given beside it win. Columns and units of
+    --data are that run's too, unless any are given."""
 
     @classmethod
     def parse(cls, arguments: Sequence[str]) -> Train:
@@ -142,6 +143,16 @@ class Train(TrainingOptions):
             say_where_nothing_is_published(self.agent, self.task)
         show(train(config, data), self.json)
         return 0
+
+    def own(self) -> Own | None:
+        """The user's own data; after --config as that run read its own."""
+        from deflow.data.own import load_again
+
+        kept = self.config.with_name("conversion.json") if self.config else None
+        given = any(getattr(self, name) != getattr(Train, name) for name in OF_OWN_DATA)
+        if self.data is None or kept is None or given or not kept.is_file():
+            return super().own()
+        return load_again(self.data, jsonlib.loads(kept.read_text()))
 
     def _with_delta(self, config: TrainConfig, data: Own | None) -> Agent:
         """The agent with delta from the data, by the published rule or the given factor."""

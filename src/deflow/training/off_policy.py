@@ -100,13 +100,24 @@ class OffPolicy:
     seed: int
     members: list[OffPolicyMember]
 
+    @property
+    def unsettled(self) -> float:
+        """What is left of the fit's way to its values, by the slowest member's discount."""
+        slowest = max(member.discount for member in self.members)
+        return self.settings.unsettled(self.steps, slowest)
+
     def json(self) -> dict[str, Any]:
         return {
             "run_dir": str(self.folder.path),
             "policy": self.policy,
             "position": self.position,
             "held_out": self.held_out.json(),
-            "fqe": {"steps": self.steps, "seed": self.seed, **asdict(self.settings)},
+            "fqe": {
+                "steps": self.steps,
+                "seed": self.seed,
+                "unsettled": self.unsettled,
+                **asdict(self.settings),
+            },
             "members": [member.json() for member in self.members],
         }
 

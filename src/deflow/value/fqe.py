@@ -7,6 +7,7 @@ steps with a target network that follows, as today's deep variants do.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import equinox as eqx
@@ -32,12 +33,17 @@ class FQE:
     """Adam's rate."""
     batch_size: int = setting(256, at_least=1)
     """Transitions in a step."""
-    tau: float = setting(0.005, above=0, at_most=1)
-    """Rate of the targets' averaging."""
+    tau: float = setting(0.05, above=0, at_most=1)
+    """Rate of the targets' averaging, ten times the agents' own: see `unsettled`."""
 
     def validate(self) -> None:
         """Raise `DeFlowError` where a setting is out of range."""
         check_settings(self)
+
+    def unsettled(self, steps: int, discount: float) -> float:
+        """What is left of the way from the first values to the last after so many steps, where
+        critics keep up with their targets: exp(-tau (1 - discount) steps)."""
+        return math.exp(-self.tau * (1 - discount) * steps)
 
 
 class FittedQ(eqx.Module):
