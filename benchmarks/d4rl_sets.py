@@ -244,11 +244,12 @@ def draw(tasks: list[dict[str, Any]], path: Path) -> None:
     """Points by system, a panel for each set; published ones as dashes."""
     figure = Figure(figsize=(3.4 * len(tasks), 3.6), layout="constrained")
     panels = figure.subplots(1, len(tasks), squeeze=False)[0]
+    steps = max(system["steps"] for task in tasks for system in task["systems"])
     for axes, task in zip(panels, tasks, strict=True):
         systems = task["systems"]
         names = [system["name"] for system in systems]
         means, errors = ([s[key] for s in systems] for key in ("points", "standard_error"))
-        axes.bar(names, means, yerr=errors, capsize=3, label="here, 8,000 steps")
+        axes.bar(names, means, yerr=errors, capsize=3, label=f"here, {steps:,} steps")
         flows = [(s["name"], s["base_flow"]["points"]) for s in systems if "base_flow" in s]
         if flows:
             axes.plot(*zip(*flows, strict=True), "D", color="tab:orange", label="its base flow")

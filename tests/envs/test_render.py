@@ -44,6 +44,8 @@ def test_the_film_shows_the_episode_that_was_evaluated() -> None:
 def test_an_environment_that_fails_while_filmed_says_so() -> None:
     with pytest.raises(DeFlowError, match=r"episode 2, step 3.*the wheel came off"):
         record_episode(EnvSpec(entry="tests.envs.toys:Fails"), still, 0, 2)
+    with pytest.raises(DeFlowError, match="draws no pictures; let it accept render_mode"):
+        record_episode(EnvSpec(entry="tests.envs.toys:Unseen"), still, 0, 2)
     with pytest.raises(DeFlowError, match="killed by signal 9"):
         record_episode(EnvSpec(entry="tests.envs.toys:Dies"), still, 0, 2)
 

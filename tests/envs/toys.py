@@ -57,6 +57,12 @@ class Fails(Walk):
         return (*super().step(action)[:2], False, False, {})
 
 
+class Unseen(Walk):
+    """Draws nothing: `render` is as Gymnasium has it."""
+
+    render = gymnasium.Env.render
+
+
 class Dies(Walk):
     """Kills its own process in its third step, as the system does where memory runs out."""
 

@@ -60,7 +60,7 @@ def find(arguments: Sequence[str]) -> tuple[str, list[str]]:
         if name in COMMANDS:
             return name, list(arguments[words:])
     family = [name for name in COMMANDS if name.startswith(f"{arguments[0]} ")]
-    if family and len([word for word in arguments[1:] if not word.startswith("-")]) == 0:
+    if family and all(word.startswith("-") for word in arguments[1:]):
         lines = [f"`deflow {name}`: {COMMANDS[name][2]}" for name in family]
         raise DeFlowError(f"Which of them? {'; '.join(lines)}.")
     import difflib

@@ -119,14 +119,15 @@ def learns_before(config: TrainConfig) -> bool:
 
 
 def refuse_given(command: Any, names: Iterable[str], what: str, began: Any = None) -> None:
-    """Raise `DeFlowError` at the first of these options that was given: it is for `what`, and would
-    change nothing here.
+    """Raise `DeFlowError` at the first of these options that was `given`: it is for `what`, and
+    would change nothing here."""
+    for name in given(command, names, began):
+        raise DeFlowError(f"--{name.replace('_', '-')} is for {what}.")
 
-    Given is what differs from the command's defaults, or from those that it `began` with.
-    """
-    for name in names:
-        if getattr(command, name) != getattr(began or type(command), name):
-            raise DeFlowError(f"--{name.replace('_', '-')} is for {what}.")
+
+def given(command: Any, names: Iterable[str], began: Any = None) -> list[str]:
+    """Those of some options that differ from the command's defaults, or from what it `began` as."""
+    return [n for n in names if getattr(command, n) != getattr(began or type(command), n)]
 
 
 def own_again(folder: RunFolder, data: Path | None) -> Own | None:

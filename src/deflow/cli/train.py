@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from deflow.cli.options import OF_OWN_DATA, TrainingOptions
+from deflow.cli.options import OF_OWN_DATA, TrainingOptions, given
 from deflow.cli.running import Words, grid, say_where_nothing_is_published
 from deflow.core.errors import DeFlowError
 
@@ -149,8 +149,7 @@ class Train(TrainingOptions):
         from deflow.data.own import load_again
 
         kept = self.config.with_name("conversion.json") if self.config else None
-        given = any(getattr(self, name) != getattr(Train, name) for name in OF_OWN_DATA)
-        if self.data is None or kept is None or given or not kept.is_file():
+        if not (self.data and kept and kept.is_file()) or given(self, OF_OWN_DATA):
             return super().own()
         return load_again(self.data, jsonlib.loads(kept.read_text()))
 
@@ -239,8 +238,8 @@ def _from_document(typed: type, document: dict[str, Any], agent: Any, words: lis
     known = {f.name for f in dataclasses.fields(typed)}
     values = {k: v for k, v in document.items() if k in known and k != "run_dir"}
     values["seeds"] = tuple(values["seeds"])
-    given = {word.partition("=")[0] for word in words}
-    swept = [item for item in values.get("over", {}).items() if item[0] not in given]
+    named = {word.partition("=")[0] for word in words}
+    swept = [item for item in values.get("over", {}).items() if item[0] not in named]
     values["over"] = (tuple(f"{name}={','.join(map(str, found))}" for name, found in swept),)
     values["data_dir"] = Path(values["data_dir"]) if values.get("data_dir") else None
     return typed(**{**values, "agent": agent})

@@ -35,13 +35,13 @@ def check_settings(settings: Any) -> None:
         value = getattr(settings, field.name)
         bounds = field.metadata.get("bounds")
         if isinstance(field.default, tuple):
-            check_widths(field.name, value, field.default)
+            _check_widths(field.name, value, field.default)
         for number in value if isinstance(value, tuple) else (value,):
             if bounds:
                 require(field.name, number, **bounds)
 
 
-def check_widths(name: str, value: Any, default: tuple[int, ...]) -> None:
+def _check_widths(name: str, value: Any, default: tuple[int, ...]) -> None:
     """Raise `DeFlowError` where sizes of layers are not whole numbers, or there is none of them
     where some are needed."""
     whole = isinstance(value, tuple) and all(type(width) is int for width in value)

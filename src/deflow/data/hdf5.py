@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, first_line
 from deflow.core.memory import available_memory
 from deflow.core.progress import progress_bar
 from deflow.data.guards import require_memory
@@ -102,8 +102,8 @@ def _opened(path: Path) -> Iterator[Any]:
                 "close it first (h5clear -s closes what a program that died left open)."
             ) from error
         raise DeFlowError(
-            f"{path} is truncated, damaged or no HDF5 file ({_word(error)}); put a sound copy in "
-            "its place."
+            f"{path} is truncated, damaged or no HDF5 file ({first_line(error)}); put a sound copy "
+            "in its place."
         ) from error
 
 
@@ -252,7 +252,3 @@ def _read(path: Path, datasets: dict[str, Any]) -> dict[str, Array]:
             if bar and task is not None:
                 bar.update(task, completed=done >> 20)
     return arrays
-
-
-def _word(error: Exception) -> str:
-    return str(error).split("\n", 1)[0].rstrip(".") or type(error).__name__

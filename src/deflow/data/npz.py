@@ -12,7 +12,7 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.lib import format as npy
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, first_line
 from deflow.core.files import written_whole
 from deflow.data.guards import require_memory
 
@@ -63,8 +63,8 @@ def read_npz(
         raise DeFlowError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # A damaged archive fails in as many ways as zip and zlib have.
         raise DeFlowError(
-            f"{path} is truncated or is no .npz file ({_word(error)}); put a sound copy in its "
-            "place."
+            f"{path} is truncated or is no .npz file ({first_line(error)[:200]}); put a sound "
+            "copy in its place."
         ) from error
 
 
@@ -166,7 +166,3 @@ def sha256(path: Path) -> str:
 
 def _and(words: Sequence[str]) -> str:
     return ", ".join(words)
-
-
-def _word(error: Exception) -> str:
-    return str(error).split("\n", 1)[0].rstrip(".")[:200] or type(error).__name__

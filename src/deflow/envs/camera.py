@@ -13,6 +13,7 @@ import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
+import gymnasium
 import numpy as np
 from numpy.typing import NDArray
 
@@ -52,10 +53,8 @@ def serve(connection: Connection) -> None:
 
 
 def _draw(env: SeededEnv, name: str) -> NDArray[np.uint8]:
-    try:
-        frame: Any = env.env.render()
-    except NotImplementedError:
-        frame = None
+    draws = type(env.env.unwrapped).render is not gymnasium.Env.render
+    frame: Any = env.env.render() if draws else None
     if not isinstance(frame, np.ndarray) or frame.ndim != 3 or frame.shape[2] != 3:
         raise DeFlowError(
             f"The environment '{name}' draws no pictures; let it accept render_mode='rgb_array' "

@@ -55,8 +55,8 @@ def overview(folder: RunFolder) -> dict[str, Any]:
     if config.online_steps:
         record["online_steps"] = config.online_steps
     record |= scores_over(members)
-    evaluated = max((m["train_seconds"] for m in members), default=None)
-    record["train_seconds"] = evaluated if members else position.get("train_seconds")
+    seconds = (member["train_seconds"] for member in members)
+    record["train_seconds"] = max(seconds, default=position.get("train_seconds"))
     return record
 
 
