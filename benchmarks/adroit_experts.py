@@ -29,6 +29,7 @@ from deflow.data.adroit import EXPERTS, Expert, play_expert
 from deflow.data.d4rl import normalized_score
 from deflow.data.npz import sha256
 from deflow.envs.d4rl import make_d4rl
+from deflow.training.run_folder import provenance
 
 RESULTS = Path(__file__).parent / "results" / "adroit_experts.json"
 
@@ -55,6 +56,7 @@ def main() -> None:
                 for name in ("gymnasium-robotics", "mujoco", "gymnasium", "numpy")
             },
         },
+        "machine": provenance({})["machine"],
         "experts": {},
     }
     with mp.get_context("spawn").Pool(options.workers) as pool, progress_bar() as bar:

@@ -77,7 +77,7 @@ def picture(device: DeviceData, path: Path, seed: int = 0) -> None:
             f"{abs(down)} {'down' if down >= 0 else 'up'}\n"
             f"{abs(right)} {'right' if right >= 0 else 'left'}",
             rotation=0,
-            labelpad=14,
+            labelpad=20,
             size=8,
             va="center",
         )
