@@ -122,8 +122,11 @@ def test_a_folder_of_another_configuration_is_refused_with_the_names(
             steps=80,
             run_dir=joint.path,
         )
+    again = {"schedule": "joint", "env": toy.ENV, "eval_episodes": 4, "run_dir": joint.path}
     with pytest.raises(DeFlowError, match=r"this very run already.*deflow resume"):
-        training(schedule="joint", env=toy.ENV, eval_episodes=4, run_dir=joint.path)
+        training(**again)
+    with joint.locked(), pytest.raises(DeFlowError, match="Another process is training"):
+        training(**again)
     assert {path: path.stat().st_mtime_ns for path in joint.path.rglob("*")} == before
 
 

@@ -65,10 +65,11 @@ class RunFolder:
         folder = cls(path)
         if folder.exists():
             folder.refuse_other(config, f"choose another {option}")
-            raise DeFlowError(
-                f"{path} holds this very run already: go on with `deflow resume {path}`, or choose "
-                f"another {option}."
-            )
+            with folder.locked():  # One that is being trained now is not to be gone on with.
+                raise DeFlowError(
+                    f"{path} holds this very run already: go on with `deflow resume {path}`, or "
+                    f"choose another {option}."
+                )
         if path.exists() and (not path.is_dir() or any(path.iterdir())):
             raise DeFlowError(f"{path} exists and is not a run folder: choose another {option}.")
         if path.exists() and path.samefile("."):
