@@ -67,11 +67,13 @@ def report(options: argparse.Namespace) -> None:
         return
     records = [record(name, folder) for name, folder in folders.items()]
     mark_best(records)
+    command = "python benchmarks/learning_table.py"
     for entry in records:
         del entry["run_dir"]
+        entry["provenance"]["command"] = command  # The words it was begun by name local folders.
         entry["interval"] = interval([member["success"] for member in entry["members"]])
     document: dict[str, Any] = {
-        "command": "python benchmarks/learning_table.py",
+        "command": command,
         "task": TASK,
         "episodes_of_data": 300,
         "agents": sorted(records, key=lambda entry: -entry["success"]["mean"]),

@@ -83,10 +83,12 @@ def report(options: argparse.Namespace) -> None:
     if not folders:
         return
     records = [record(name, folder) for name, folder in folders.items()]
+    command = f"python benchmarks/online.py --task {options.task}"
     for entry in records:
         del entry["run_dir"]
+        entry["provenance"]["command"] = command  # The words it was begun by name local folders.
     document: dict[str, Any] = {
-        "command": f"python benchmarks/online.py --task {options.task}",
+        "command": command,
         "task": options.task,
         "episodes_of_data": options.episodes,
         "agents": records,
