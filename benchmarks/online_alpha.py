@@ -99,6 +99,7 @@ def main() -> None:
         for point in found["points"]:
             alpha = name_of(point["settings"]["fixed_alpha"])
             print(f"| {task} | {alpha} | {score_text(point, 'success')} |")
+        found["provenance"]["command"] = document["command"]
         for place in ("run_dir", "figure"):
             del found[place]
     panels[0].set_ylabel("success (%)")

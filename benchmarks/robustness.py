@@ -89,6 +89,8 @@ def best_of(options: argparse.Namespace) -> Document:
             if not any(point["settings"] == settings for point in points):
                 members = judge(folder, episodes=50, policy=policy, best_of=count).json()
                 found = members["members"]
+                for member in found:
+                    del member["episodes"]
                 points.append(
                     {"settings": settings, "success": mean_over(found, "success"), "members": found}
                 )

@@ -59,7 +59,7 @@ class RunFolder:
     ) -> RunFolder:
         """A new folder, of a run from its beginning or from where another (`begun`) came to.
 
-        One that holds a run already is refused, and nothing is written; `option` is what the user
+        One that holds a run already is refused, its run left as it is; `option` is what the user
         chooses another by.
         """
         folder = cls(path)
