@@ -6,7 +6,7 @@ Facts about FQL's code (agents fql, iql, ifql, rebrac) and DeFlow's, for `deflow
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -46,6 +46,8 @@ class Official:
     fields: tuple[str, ...] = ()
     extra: Mapping[str, float] = field(default_factory=dict)
     """Their metrics that are constants here."""
+    online: Callable[[Config, int], bool] = lambda config, k: False
+    """Whether an update, by its number, is one of those that we have apart as online."""
 
 
 CRITIC = {"critic": "modules_critic/value_net", "target_critic": "modules_target_critic/value_net"}
@@ -95,6 +97,7 @@ def deflow(config: Config) -> DeFlow:
     return DeFlow(
         **common(config),
         delta=config["target_divergence"],
+        prior_online="coasting" if config.get("fix_bc_flow_online") else "learns",
         fixed_alpha=0.0 if lagrangian else config["alpha"],
         legacy_alpha_squared=not lagrangian,
         target_aggregation=config["q_agg"],
@@ -148,6 +151,11 @@ def rebrac(config: Config) -> ReBRAC:
     )
 
 
+def coasts(config: Config, k: int) -> bool:
+    """Whether update k of DeFlow leaves the flow without a loss: its count of steps begins at 1."""
+    return bool(config.get("fix_bc_flow_online")) and 1 + k > config.get("offline_steps", 0)
+
+
 def recorded(data: Arrays, k: int, *names: str) -> list[Any]:
     """The draws of update k."""
     return [jnp.asarray(data[f"noise{k}/{name}"]) for name in names]
@@ -181,6 +189,7 @@ OFFICIAL = {
             "actor/alpha_value": "actor/alpha",
         },
         ("critic/loss", "flow/loss", "actor/loss", "actor/alpha_loss"),
+        online=coasts,
     ),
     "fql": Official(
         fql,
@@ -234,3 +243,15 @@ OFFICIAL = {
         extra={"actor/std": 1.0},
     ),
 }
+
+
+def reader(config: Config) -> Official | None:
+    """How the files of this configuration are read; None where the agent is not known."""
+    found = OFFICIAL.get(config["agent_name"])
+    if found is None or config.get("use_lagrange", True):
+        return found
+    # No multiplier is among the parameters then. Reported is alpha, though its square weighs.
+    modules = {part: name for part, name in found.modules.items() if part != "log_alpha"}
+    metrics = {theirs: own for theirs, own in found.metrics.items() if own != "actor/alpha"}
+    extra = {"actor/alpha_value": config["alpha"]}
+    return replace(found, modules=modules, metrics=metrics, extra=extra)

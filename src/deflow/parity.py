@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ import numpy as np
 
 from deflow.agents.rebrac import ReBRAC
 from deflow.agents.shared import Trained
+from deflow.core.agent import Update
 from deflow.core.errors import DeFlowError
 from deflow.core.trees import named_leaves, path_name
 from deflow.core.types import Batch, Clock, Metrics, Spec
-from deflow.official import OFFICIAL, Arrays, Official
+from deflow.official import OFFICIAL, Arrays, Official, reader
 
 RELATIVE, FLOOR = 1e-4, 1e-6
 """Losses, gradients and metrics agree to this share of the reference, with this absolute floor."""
@@ -54,21 +55,20 @@ def check(path: str | Path) -> list[Comparison]:
     with np.load(path, allow_pickle=False) as file:
         data = {name: file[name] for name in file.files}
     config = json.loads(str(data["config"]))
-    name = config["agent_name"]
-    if name not in OFFICIAL:
-        known = ", ".join(OFFICIAL)
+    official = reader(config)
+    if official is None:
+        name, known = config["agent_name"], ", ".join(OFFICIAL)
         raise DeFlowError(f"{path} is a file of {name}, but only {known} are known.")
-    official = OFFICIAL[name]
     agent = official.agent(config)
     spec = Spec(config["state_dim"], config["action_dim"], (-1.0, 0.0), 1_000_000)
-    update = agent.phases(spec, "joint")[0].update
     state = read_state(agent.init(jax.random.key(0), spec), official, data)
     found: list[Comparison] = []
     updates = sum(key.startswith("loss") for key in data)
     for k in range(updates):
         batch, noise = read_batch(data, k, official.fields), official.noise(data, k)
         clock = read_clock(agent, data, k)
-        gradients, metrics = agent.gradients(state, batch, noise, clock)  # type: ignore[attr-defined]
+        learn, update = read_update(agent, spec, official.online(config, k))
+        gradients, metrics = learn(state, batch, noise, clock)
         found += compare_metrics(official, metrics, data, k)
         found += compare_gradients(by_official_name(gradients, official), data, k)
         state, _ = update(agent, state, batch, noise, clock)
@@ -130,6 +130,13 @@ def read_state(template: Any, official: Official, data: Arrays) -> Any:
         return jnp.asarray(value if known[1] is None else value[known[1]]).reshape(leaf.shape)
 
     return jax.tree_util.tree_map_with_path(recorded, template)
+
+
+def read_update(agent: Any, spec: Spec, online: bool) -> tuple[Callable[..., Any], Update]:
+    """The gradients of an update, and the update."""
+    if online:
+        return agent.online_gradients, agent.online(spec, 1).phase.update
+    return agent.gradients, agent.phases(spec, "joint")[0].update
 
 
 def read_batch(data: Arrays, k: int, fields: tuple[str, ...]) -> Batch:
