@@ -77,7 +77,8 @@ def test_the_actor_rests_between_its_steps_and_the_critics_do_not(batch: Batch):
         noise = own.draw_update(jax.random.key(step), SPEC)
         new, metrics = updated(own, SPEC, states[-1], batch, noise, jnp.asarray(step))
         states.append(new)
-        assert float(metrics["actor/measured"]) == (step in (2, 5))
+        for room in ("actor", "log_temperature"):
+            assert float(metrics[f"{room}/measured"]) == (step in (2, 5))
     for step in range(6):
         before, after = states[step], states[step + 1]
         for name in RESTING:

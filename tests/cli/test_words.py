@@ -246,6 +246,8 @@ def test_a_figure_that_cannot_be_written_is_said(finished: Path, tmp_path: Path,
     (tmp_path / "file").touch()
     heard = refused("report", finished, "--json", "--figure", tmp_path / "file" / "a.png")
     assert "file' cannot be read or written" in heard
+    for name in ("curves", "curves.txt"):
+        assert "--figure must end in .png" in refused("report", finished, "--figure", name)
 
 
 def test_every_command_can_be_found():

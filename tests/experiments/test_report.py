@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.figure import Figure
 from PIL import Image
 
 from deflow import DeFlow, DeFlowError
 from deflow.agents.sac import SAC
+from deflow.experiments import report
 from deflow.experiments.report import (
     draw_report,
     judged_by,
@@ -144,10 +146,16 @@ def test_odd_runs_can_be_drawn_too(tmp_path: Path, scores: list[float | None]):
     assert pixels(tmp_path / "a.png").size
 
 
-def test_runs_with_and_without_success_share_a_figure(tmp_path: Path):
+def test_runs_with_and_without_success_are_drawn_by_their_returns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     folders = [written(tmp_path / "a", {0: [0.5, 0.6]}), written(tmp_path / "b", {0: [None, None]})]
+    drawn: list[Figure] = []
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: drawn.append(figure))
     draw_report(folders, tmp_path / "a.png")
-    assert pixels(tmp_path / "a.png").size
+    (axes,) = drawn[0].axes
+    assert axes.get_ylabel() == "return"
+    assert [list(line.get_ydata()) for line in axes.lines] == [[5.0, 6.0], [0.0, 0.0]]
 
 
 def test_on_d4rl_the_last_evaluation_alone_counts(tmp_path: Path):

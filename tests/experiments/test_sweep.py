@@ -22,7 +22,7 @@ from deflow.training.trainer import Trainer
 
 TINY = (
     f"--env {toy.ENV} --steps 10 --chunk 10 --log-every 10 --checkpoint-every 10 --eval-every 10 "
-    "--eval-episodes 2 --workers 1 --hidden 16 16 --set rebrac.batch_size=16 --agent rebrac"
+    "--eval-episodes 2 --workers 1 --hidden 16 16 --set batch_size=16 --agent rebrac"
 ).split()
 
 
@@ -68,6 +68,9 @@ def test_a_sweep_is_one_family_summed_up_over_seeds(
     sweeping(tmp_path / "out", *over)
     table = capsys.readouterr().out
     assert all(word in table for word in ("learning_rate", "0.0001", "0.5", "* "))
+    sweeping(tmp_path / "out", *over[2:4], *over[:2], *over[4:], "--json")
+    again = json.loads(capsys.readouterr().out)  # The same settings, named in another order.
+    assert again["points"] == document["points"]
     with pytest.raises(DeFlowError, match="differs in over"):
         sweeping(tmp_path / "out", "--over", "tau=0.1,0.5,1", "--seeds", 0, 3)
 
@@ -113,9 +116,10 @@ def test_the_axis_is_logarithmic_where_values_span_a_decade(
     [
         (["--over", "tau=a,b"], "--over tau takes numbers"),
         (["--over", "tau"], "name=value,value"),
-        (["--over", "batch_size=1,2"], "cannot vary inside a family"),
+        (["--over", "hidden=1,2"], "cannot vary inside a family"),
         (["--over", "tau=0.1,7"], "tau must be"),
         (["--over", "tau=0.1", "--set", "fql.tau=1"], "--set speaks of 'fql'"),
+        (["--over", "tau=0.1", "--set", "tau=1"], "gives tau one value and --over several"),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_written(

@@ -16,6 +16,7 @@ from deflow import DeFlow, DeFlowError, train
 from deflow.agents.fql import FQL
 from deflow.data.dataset import Dataset
 from deflow.training.config import ANYTHING, TrainConfig
+from deflow.training.finetune import finetune
 from deflow.training.run_folder import RunFolder
 
 
@@ -211,6 +212,19 @@ def test_a_flow_of_other_data_or_another_size_is_refused(
     with pytest.raises(DeFlowError, match="not a run folder"):
         training(flow_from=str(tmp_path / "absent"), **options)
     assert not path.exists()
+
+
+def test_a_flow_that_has_learnt_online_is_refused_and_one_that_was_frozen_is_not(
+    training: Training, flow_first: RunFolder, data: Dataset, tmp_path: Path
+):
+    options = {"schedule": "flow-first", "steps": 10}
+    for prior in ("learns", "frozen"):
+        where = {"run_dir": tmp_path / prior, "dataset": data, "settings": {"prior_online": prior}}
+        finetune(flow_first.path, 2, **where)
+    training(**options, flow_from=str(tmp_path / "frozen"), run_dir=tmp_path / "taker")
+    with pytest.raises(DeFlowError, match="gone on learning online"):
+        training(**options, flow_from=str(tmp_path / "learns"), run_dir=tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_a_fraction_given_as_a_whole_number_may_be_swept():

@@ -17,7 +17,7 @@ from deflow.core.types import Spec
 from deflow.envs.lockstep import Steps
 from deflow.training import experience as rooms
 from deflow.training.device_data import DeviceData
-from deflow.training.experience import Experience
+from deflow.training.experience import Experience, room_of
 from deflow.training.replay import sample
 
 SPEC = Spec(3, 2, (-1.0, 0.0), 1)
@@ -175,6 +175,8 @@ def test_the_published_buffer_gives_up_the_oldest_of_the_data_first(
     spec = Spec(toy.OBS, toy.ACT, (-1.0, 0.0), 1)
     whole = Experience(spec, 1, 6, (), {}, dataset)
     published = Experience(spec, 1, 6, (), {}, dataset, overwrite=True)
+    assert room_of(10**7, dataset, True) == count + 1
+    assert room_of(10**7, dataset, False) == 10**7
     wide = np.zeros((1, toy.OBS), np.float32)
     for number in range(6):
         one = {**vars(step_of(number, ["goes on"])), "observations": wide}

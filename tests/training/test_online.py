@@ -28,6 +28,7 @@ from deflow.training import checkpoint, task
 from deflow.training import online as loops
 from deflow.training.config import TrainConfig
 from deflow.training.finetune import finetune
+from deflow.training.held_out import hold_out
 from deflow.training.recorder import Recorder
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import summarize
@@ -278,13 +279,14 @@ def test_a_setting_on_which_a_column_depends_cannot_vary_inside_a_family(data: D
         (FQL(**toy.SMALL), {"online_steps": -1}, "online_steps"),
         (FQL(**toy.SMALL), {"env_patience": 0.0}, "env_patience"),
         (SAC(hidden=(16, 16)), {"online_steps": 0}, "learns online alone"),
-        (SAC(hidden=(16, 16)), {}, "first 10,000 steps of sac are random"),
+        (SAC(hidden=(16, 16)), {"dataset": None}, "first 10,000 steps of sac are random"),
+        (SAC(hidden=(16, 16), random_steps=5), {}, "sac learns without data: leave the data"),
     ],
 )
 def test_what_cannot_be_learnt_online_is_refused(
     agent: Any, options: dict[str, Any], message: str, data: Dataset, tmp_path: Path
 ):
-    chosen = {**toy.SHORT, **ONLINE, **options, "dataset": data}
+    chosen = {**toy.SHORT, **ONLINE, "dataset": data, **options}
     with pytest.raises(DeFlowError, match=message):
         train("toy", agent, **chosen, run_dir=tmp_path / "it")
     assert not (tmp_path / "it").exists()
@@ -437,6 +439,63 @@ def test_a_world_that_fails_while_it_is_judged_in_is_begun_again(
         del os.environ["DEFLOW_TEST_MARKS"]
     assert "The evaluation begins again" in " ".join(capsys.readouterr().err.split())
     assert len(folder.read_lines(folder.evaluations)) == 4
+
+
+def test_what_was_met_is_kept_where_judging_fails(
+    offline: RunFolder, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Between two checkpoints; and a resume judges there first, then goes on."""
+
+    def fail(*_: object) -> None:
+        raise DeFlowError("No world to be judged in.")
+
+    options = {"run_dir": tmp_path / "it", "dataset": data, "eval_every": 6, "checkpoint_every": 4}
+    with monkeypatch.context() as patch:
+        patch.setattr(Recorder, "evaluate", fail)
+        with pytest.raises(DeFlowError, match="No world"):
+            finetune(offline.path, 10, **options)
+    folder = RunFolder(tmp_path / "it")
+    assert replay_of(folder)[1]["met"] == [6, 6]
+    again = resume(folder.path, data)
+    finetune(offline.path, 10, **{**options, "run_dir": tmp_path / "whole"})
+    assert_same(again, RunFolder(tmp_path / "whole"))
+
+
+def test_online_a_long_chunk_does_not_put_off_what_is_looked_after(
+    training: Training, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    lengths: list[int] = []
+    right = loops.OnlineLoop._chunk
+
+    def chunk(self: Any, worlds: Any, guard: Any, states: Any, length: int) -> Any:
+        lengths.append(length)
+        return right(self, worlds, guard, states, length)
+
+    monkeypatch.setattr(loops.OnlineLoop, "_chunk", chunk)
+    every = {"chunk": 1000, "log_every": 1000, "checkpoint_every": 1000, "eval_every": 1000}
+    options = {**ONLINE, **every, "online_steps": 150, "eval_episodes": 0}
+    training(**options, run_dir=tmp_path / "it")
+    assert lengths == [100, 50]
+
+
+def test_a_run_that_went_online_is_judged_by_its_data_too(online: RunFolder, data: Dataset):
+    found = hold_out(online, online.config(), data, share=0.25, seed=0)
+    assert found.fit.transitions + found.held.transitions == data.transitions
+
+
+def test_a_run_is_taken_up_with_the_file_that_it_began_from(tmp_path: Path):
+    file = tmp_path / "mine.npz"
+    toy.save(file)
+    options = {**toy.SHORT, "env": toy.ENV, "eval_episodes": 0, "seeds": (0,)}
+    run = train(
+        "mine",
+        IQL(hidden=(16, 16), batch_size=16),
+        dataset=file,
+        **options,
+        run_dir=tmp_path / "it",
+    )
+    found = finetune(run.path, 5, dataset=str(file))
+    assert resume(found.path, dataset=file).finished()
 
 
 def test_a_run_stays_in_its_task(offline: RunFolder, data: Dataset, tmp_path: Path):

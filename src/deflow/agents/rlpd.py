@@ -91,7 +91,9 @@ class RLPD(SAC):
         still = jax.tree.map(jnp.zeros_like, jax.eval_shape(move))
         moves = self.moves(clock)
         grads, metrics = jax.lax.cond(moves, move, lambda: still)
-        return grads, {**metrics, "actor/measured": moves.astype(jnp.float32)}
+        measured = moves.astype(jnp.float32)
+        rooms = ("actor", "log_temperature")
+        return grads, {**metrics, **{f"{room}/measured": measured for room in rooms}}
 
     def stepped(
         self, state: SACState, grads: Grads, clock: Clock, done: float | Float[Array, ""] = 0.0

@@ -150,7 +150,7 @@ class Evaluate:
         require("fqe_steps", self.fqe_steps, at_least=1)
         found = off_policy(
             folder,
-            dataset=own_again(folder, self.data),
+            dataset=self.data,
             steps=self.fqe_steps,
             seed=self.seed,
             share=self.held_out,

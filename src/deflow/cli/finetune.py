@@ -69,13 +69,11 @@ class Finetune:
     """Print the result as JSON."""
 
     def run(self) -> int:
-        from deflow.cli.options import own_again
         from deflow.cli.result import show
         from deflow.training.finetune import finetune
         from deflow.training.run_folder import RunFolder
 
         folder = RunFolder.open(self.run_dir)
-        own = own_again(folder, self.data)
         shared = ("eval_every", "eval_episodes", "log_every", "checkpoint_every", "workers")
         given = {name: getattr(self, name) for name in (*shared, "data_dir", "env")}
         found = finetune(
@@ -83,7 +81,7 @@ class Finetune:
             self.steps,
             run_dir=self.out,
             settings=self._settings(folder),
-            dataset=own,
+            dataset=self.data,
             updates_per_step=self.updates_per_step,
             overwrite=self.overwrite,
             env_patience=self.env_patience,

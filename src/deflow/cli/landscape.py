@@ -55,12 +55,12 @@ class Landscape:
         from deflow.core.checks import require
         from deflow.core.errors import DeFlowError
         from deflow.experiments.landscape import Plane, draw, look
+        from deflow.training.curve import require_picture
         from deflow.training.run_folder import RunFolder
 
         require("samples", self.samples, at_least=2)
         require("seed", self.seed, at_least=0, below=2**32)
-        if self.out.suffix not in (".png", ".pdf", ".svg"):
-            raise DeFlowError(f"--out must end in .png, .pdf or .svg, but it is {self.out}.")
+        require_picture("--out", self.out)
         if not self.runs:
             raise DeFlowError("Name at least one run: deflow landscape RUN --state INDEX.")
         folders = [RunFolder.open(path) for path in self.runs]

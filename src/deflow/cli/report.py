@@ -25,7 +25,7 @@ class Report:
     runs: Positional[tuple[Path, ...]]
     """Run folders; of several paths those that are none are left out."""
     figure: Path | None = None
-    """Where to draw the curves."""
+    """Where to draw the curves: .png, .pdf or .svg."""
     x: Literal["step", "train_seconds"] = "step"
     """What the curves run over."""
     json: bool = False
@@ -35,10 +35,13 @@ class Report:
         from deflow.core.errors import DeFlowError
         from deflow.core.progress import console
         from deflow.experiments.report import draw_report, overview, print_report
+        from deflow.training.curve import require_picture
         from deflow.training.run_folder import RunFolder
 
         if not self.runs:
             raise DeFlowError("Name at least one run: deflow report RUN.")
+        if self.figure:
+            require_picture("--figure", self.figure)
         given = [RunFolder(path) for path in self.runs]
         others = [str(folder.path) for folder in given if not folder.exists()]
         # Where none is a run, the first says what it lacks.

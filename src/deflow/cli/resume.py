@@ -34,12 +34,9 @@ class Resume:
     """Print the result as JSON."""
 
     def run(self) -> int:
-        from deflow.cli.options import own_again
         from deflow.cli.result import show
-        from deflow.training.run_folder import RunFolder
         from deflow.training.train import resume
 
-        own = own_again(RunFolder.open(self.run_dir), self.data)
         where = (self.data_dir, self.workers, self.env_patience)
-        show(resume(self.run_dir, own, *where), self.json)
+        show(resume(self.run_dir, self.data, *where), self.json)
         return 0

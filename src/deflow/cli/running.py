@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,7 +30,8 @@ class Running(TrainingOptions):
     hidden: tuple[int, ...] = ()
     """Widths of the hidden layers (default: the agent's own)."""
     settings: Annotated[Words, tyro.conf.arg(name="set")] = ()
-    """Settings of an agent, each as agent.setting=value; several numbers as 256,256."""
+    """Settings of an agent, each as agent.setting=value, or setting=value where there is one agent;
+    several numbers as 256,256."""
     out: Path | None = None
     """The folder of it all; what is trained in it already is kept."""
 
@@ -49,7 +50,7 @@ class Running(TrainingOptions):
         own: dict[str, Any] = {}
         for place, value in pairs(self.settings, "--set", "agent.setting=value"):
             owner, _, setting = place.rpartition(".")
-            if owner == label:
+            if owner in ("", label):
                 own[setting] = like(settings_of(agent).get(setting, value), value, place)
         return from_settings(name, {**settings_of(agent), **own})
 
@@ -72,7 +73,7 @@ class Running(TrainingOptions):
             return DEFAULT_STEPS
         return usual_steps(name_of(agent), env_name(self.task), self.online_steps > 0)
 
-    def check_owners(self, labels: Iterable[str]) -> None:
+    def check_owners(self, labels: Collection[str]) -> None:
         """Raise `DeFlowError` where --set speaks of an agent that is not among `labels`."""
         places = [place for place, _ in pairs(self.settings, "--set", "agent.setting=value")]
         check_names([place.rpartition(".")[0] for place in places], labels, "--set")
@@ -106,12 +107,13 @@ def pairs(words: Iterable[Iterable[str]], option: str, form: str) -> list[tuple[
     return list(found.items())
 
 
-def check_names(names: Iterable[str], labels: Iterable[str], option: str) -> None:
-    """Raise `DeFlowError` at the first name that is none of the agents here."""
+def check_names(names: Iterable[str], labels: Collection[str], option: str) -> None:
+    """Raise `DeFlowError` at the first name that is none of the agents here; where there is one
+    agent alone, it need not be named."""
     for name in names:
-        if not name:
+        if not name and len(labels) > 1:
             raise DeFlowError(f"{option} must say whose setting it is, as agent.setting=value.")
-        if name not in labels:
+        if name and name not in labels:
             raise DeFlowError(
                 f"{option} speaks of {name!r}, but the agents here are {', '.join(labels)}."
             )

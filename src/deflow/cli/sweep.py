@@ -6,7 +6,7 @@ import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from deflow.cli.running import Running, Words, grid
+from deflow.cli.running import Running, Words, grid, pairs
 from deflow.core.errors import DeFlowError
 
 
@@ -22,7 +22,7 @@ class Sweep(Running):
       deflow sweep cube-single-play-singletask-task1-v0 --over delta=0.0001,0.001,0.01
         --seeds 0 1 2
       deflow sweep cube-single-play-singletask-task1-v0 --agent df-dir --over rho=0.1,1,10
-        --set df-dir.batch_size=128
+        --set batch_size=128
     """
 
     over: Words
@@ -39,6 +39,9 @@ class Sweep(Running):
         if not over:
             raise DeFlowError("Name what to sweep: --over setting=value,value,...")
         self.check_owners([self.agent])
+        for place, _ in pairs(self.settings, "--set", "setting=value"):
+            if (setting := place.rpartition(".")[2]) in over:
+                raise DeFlowError(f"--set gives {setting} one value and --over several: leave one.")
         out = self.out or Path("runs") / f"sweep-{self.task}-{self.agent}-{'-'.join(over)}"
         config = self.config(
             self.made(self.agent, self.agent), out / self.agent, over=over, schedule=self.schedule

@@ -24,7 +24,7 @@ from deflow.core.types import Spec
 from deflow.training.curve import save_figure
 from deflow.training.policy import load_family
 from deflow.training.run_folder import RunFolder
-from deflow.training.source import Data
+from deflow.training.source import Again
 from deflow.training.train import prepare_again
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def look(
     folders: Sequence[RunFolder],
     index: int,
     *,
-    dataset: Data = None,
+    dataset: Again = None,
     samples: int = 64,
     seed: int = 0,
     member: str | None = None,
@@ -146,7 +146,7 @@ def _check_accessors(folder: RunFolder) -> None:
 def _view(
     folder: RunFolder,
     index: int,
-    dataset: Data,
+    dataset: Again,
     samples: int,
     seed: int,
     member: str | None,

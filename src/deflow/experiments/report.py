@@ -181,7 +181,7 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
         over = "total_step" if x == "step" else x
         axes.set_prop_cycle(color=colors)
         for folder, records in runs:
-            plot_members(axes, records, over, folder.path.name)
+            plot_members(axes, records, over, folder.path.name, score)
         if over == "total_step":
             mark_hand_over(axes, every)
         if len(runs) > 6:

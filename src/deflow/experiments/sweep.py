@@ -35,7 +35,8 @@ def sweep(config: TrainConfig, out: Path, dataset: Data = None) -> dict[str, Any
     Raises `DeFlowError` where the configuration is wrong or its folder holds another run.
     """
     name = config.agent.name
-    document = record(name, train_all({name: config}, dataset).folders[name])
+    folder = train_all({name: config}, dataset).folders[name]
+    document, config = record(name, folder), folder.config()
     by_label = {member["member"]: member for member in document.pop("members")}
     points: dict[tuple[tuple[str, float], ...], list[dict[str, Any]]] = {}
     for member in members_of(config.seeds, config.over):

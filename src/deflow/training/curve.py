@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from deflow.core.agent import ONLINE
+from deflow.core.errors import DeFlowError
 from deflow.core.files import written_whole
 from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES, score_name
@@ -18,13 +19,15 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+PICTURES = (".png", ".pdf", ".svg")
 THIN = 0.8
 """The width of a single member's line."""
 
 
-def plot_members(axes: Axes, records: Sequence[dict[str, Any]], x: str, label: str) -> None:
-    """Each member's evaluations as a thin line, their mean as a thick one."""
-    score = score_name(records)
+def plot_members(
+    axes: Axes, records: Sequence[dict[str, Any]], x: str, label: str, score: str
+) -> None:
+    """Each member's evaluations by a score as a thin line, their mean as a thick one."""
     scale = SCORES[score].scale
     members: dict[str, list[dict[str, Any]]] = {}
     for record in records:
@@ -81,11 +84,12 @@ def draw_curve(folder: RunFolder) -> None:
     axes = figure.subplots()
     count = len(config.seeds)
     label = f"{config.agent.name}, {config.schedule}, {count} seed{'s' * (count > 1)}"
-    plot_members(axes, records, "total_step", label)
+    score = score_name(records)
+    plot_members(axes, records, "total_step", label, score)
     mark_hand_over(axes, records)
     axes.set_title(config.task)
     axes.set_xlabel(step_label(records))
-    name_axis(axes, score_name(records))
+    name_axis(axes, score)
     axes.grid(alpha=0.3)
     axes.legend()
     save_figure(figure, folder.path / "curve.png")
@@ -96,6 +100,12 @@ def name_axis(axes: Axes, score: str) -> None:
     axes.set_ylabel(SCORES[score].label)
     if score == "success":
         axes.set_ylim(-3, 103)
+
+
+def require_picture(option: str, path: Path) -> None:
+    """Raise `DeFlowError` where a picture of that name cannot be written."""
+    if path.suffix not in PICTURES:
+        raise DeFlowError(f"{option} must end in .png, .pdf or .svg, but it is {path}.")
 
 
 def save_figure(figure: Figure, path: Path) -> None:

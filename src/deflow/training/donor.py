@@ -52,6 +52,12 @@ def load_donor(path: str, job: Job, like: State) -> State:
     first = phases[0]
     if position["phase"] == 0 and position["step"] < first.steps:
         raise DeFlowError(f"The flow of {path} is not finished: `deflow resume {path}` first.")
+    online = len(phases) <= position["phase"]
+    if online and getattr(config.agent, "prior_online", "learns") != "frozen":
+        raise DeFlowError(
+            f"The flow of {path} has gone on learning online: choose the offline run that it began "
+            "from."
+        )
     members = len(meta["members"])
     wider = {
         "states": jax.tree.map(lambda leaf: np.empty((members, *leaf.shape[1:]), leaf.dtype), like),

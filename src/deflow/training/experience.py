@@ -52,7 +52,7 @@ class Experience:
     ):
         self.logged = dataset.transitions if dataset else 0
         self.window = max(PUBLISHED_ROOM, self.logged + 1) if overwrite else None
-        self.room = min(steps, self.window) if self.window else steps
+        self.room = room_of(steps, dataset, overwrite)
         require_room(spec, members, self.room, fields)
         self.replay = empty(spec, members, self.room, fields)
         self.met, self.begun, self.first = (np.zeros(members, np.int64) for _ in range(3))
@@ -163,6 +163,12 @@ class Experience:
         # copy, since the device would go on reading the array that is written next time.
         known = jnp.array(self._returns)
         self.replay = eqx.tree_at(lambda r: r.fields["returns"], self.replay, known)
+
+
+def room_of(steps: int, dataset: Dataset | None, overwrite: bool) -> int:
+    """Transitions that a member's replay of so many steps keeps at once."""
+    logged = dataset.transitions if dataset else 0
+    return min(steps, max(PUBLISHED_ROOM, logged + 1)) if overwrite else steps
 
 
 def require_room(spec: Spec, members: int, room: int, fields: tuple[str, ...]) -> int:

@@ -17,7 +17,7 @@ from deflow.envs.make import EnvSpec
 from deflow.training.config import TrainConfig
 from deflow.training.family import Family, members_of
 from deflow.training.run_folder import RunFolder
-from deflow.training.source import Data
+from deflow.training.source import Again
 from deflow.training.task import Job
 from deflow.training.train import check_room, prepare_again
 from deflow.training.trainer import Trainer
@@ -48,7 +48,7 @@ def finetune(
     *,
     run_dir: str | Path | None = None,
     settings: Mapping[str, Any] | None = None,
-    dataset: Data = None,
+    dataset: Again = None,
     **options: Any,
 ) -> RunFolder:
     """Let every member of a finished offline run go on learning while it acts; returns the folder
@@ -62,7 +62,7 @@ def finetune(
         steps: steps in the environment.
         run_dir: the new run's folder; by default the old one's name and `-online`.
         settings: settings of the agent that differ online (`{"prior_online": "frozen"}`).
-        dataset: the user's own data again, where the run was trained on such.
+        dataset: the user's own data again, or their file, where the run was trained on such.
         **options: those of `OPTIONS` that differ from the offline run's.
 
     Raises:

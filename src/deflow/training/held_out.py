@@ -15,7 +15,7 @@ from deflow.data.dataset import Dataset
 from deflow.data.own import Own
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
-from deflow.training.source import Data
+from deflow.training.source import Again
 from deflow.training.task import Job
 from deflow.training.train import prepare_again
 
@@ -49,7 +49,7 @@ class HeldOut:
 def hold_out(
     folder: RunFolder,
     config: TrainConfig,
-    dataset: Data,
+    dataset: Again,
     share: float,
     seed: int,
     unseen: Own | None = None,
@@ -65,7 +65,7 @@ def hold_out(
             episodes to hold some out.
     """
     require("share", share, above=0, below=1)
-    blind = replace(config, env=None)
+    blind = replace(config, env=None, online_steps=0)  # Nobody acts here.
     if unseen:
         return _beside(prepare_again(folder, blind, dataset), unseen)
     own = folder.read_json("provenance.json")["dataset"]["own"]

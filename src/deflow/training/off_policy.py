@@ -24,7 +24,7 @@ from deflow.training.held_out import HeldOut, discounted_returns, episodes_of, h
 from deflow.training.judge import choosing
 from deflow.training.policy import load_family, require_kind
 from deflow.training.run_folder import RunFolder
-from deflow.training.source import Data
+from deflow.training.source import Again
 from deflow.value.fqe import FQE
 
 DISCOUNT = 0.99
@@ -125,7 +125,7 @@ class OffPolicy:
 def off_policy(
     folder: RunFolder,
     *,
-    dataset: Data = None,
+    dataset: Again = None,
     steps: int = 20_000,
     seed: int = 0,
     share: float = 0.2,

@@ -82,14 +82,24 @@ class OnlineLoop:
             states, metrics = self._chunk(worlds, guard, states, length)
             recorder.advance(length, time.perf_counter() - began, metrics)
             keep = recorder.due(recorder.checkpoint_every)
-            if keep or recorder.due(config.log_every):
+            judge = recorder.due(config.eval_every)
+            # Wherever a checkpoint may lie, a line of metrics ends.
+            if keep or judge or recorder.due(config.log_every):
                 recorder.write_metrics(self.played.take(worlds.failures))
-            # Saved first: an environment that fails while it is judged in costs nothing then.
             if keep:
                 self._save(worlds, states)
-            if recorder.due(config.eval_every):
-                recorder.evaluate(states)
+            if judge:
+                self._evaluate(worlds, states, saved=keep)
         return states
+
+    def _evaluate(self, worlds: Lockstep, states: State, *, saved: bool) -> None:
+        """Judge; an environment that fails in that costs nothing of what was met and learnt."""
+        try:
+            self.recorder.evaluate(states)
+        except DeFlowError:
+            if not saved:
+                self._save(worlds, states)
+            raise
 
     def _chunk(
         self, worlds: Lockstep, guard: Guard, states: State, length: int

@@ -26,6 +26,9 @@ from deflow.training.task import Job
 
 TRIES = 3
 """How often an evaluation is begun, where its environments fail."""
+GUARDED = 100
+"""Online, the steps after which a member that diverged is noticed, at the latest: no chunk of them
+is compiled as one, so that a longer one would save nothing."""
 LONGEST_INTERVAL = 100_000
 """Steps between checkpoints, where nothing is said and a phase is long."""
 
@@ -132,7 +135,9 @@ class Recorder:
     def until_next(self, *, judged: bool) -> int:
         """Steps up to the next point where something happens; the same after a resume."""
         config, step = self.config, self.position.step
-        intervals = [config.chunk, config.log_every, self.checkpoint_every]
+        online = self.phases[self.position.phase].name == ONLINE
+        chunk = min(config.chunk, GUARDED) if online else config.chunk
+        intervals = [chunk, config.log_every, self.checkpoint_every]
         intervals += [config.eval_every] if judged else []
         left = self.phases[self.position.phase].steps - step
         return min(left, *(every - step % every for every in intervals))

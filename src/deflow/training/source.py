@@ -15,6 +15,8 @@ from deflow.envs.make import EnvSpec
 
 Data = Dataset | Own | None
 """What stands in for a task's own data; None takes those."""
+Again = Data | str | Path
+"""The data of a run that goes on; a file of the user's own is read as the run read it."""
 
 D4RL_ENTRY = "deflow.envs.d4rl:make_d4rl"
 

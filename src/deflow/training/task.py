@@ -54,10 +54,16 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
     """Load and check everything that a run needs, before any work begins.
 
     `data` stand in for the task's own; then `config.env` or they themselves name the environment,
-    and without one the run is trained but not evaluated. An agent that needs no data gets none.
+    and without one the run is trained but not evaluated. An agent that needs no data gets none, and
+    none may be given.
     """
     env: EnvSpec | None
-    if data is None and not config.agent.needs_data:
+    if not config.agent.needs_data:
+        if data is not None:
+            raise DeFlowError(
+                f"{config.agent.name} learns without data: leave the data, and name where it acts "
+                "(--env module:make), or take rlpd, which learns from both."
+            )
         return _without_data(config)
     if data is None:
         found = source(config.task)

@@ -9,13 +9,14 @@ from pathlib import Path
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
 from deflow.data.columns import require_column
+from deflow.data.own import load_again
 from deflow.training.config import TrainConfig
 from deflow.training.donor import check_donor
-from deflow.training.experience import require_room
+from deflow.training.experience import require_room, room_of
 from deflow.training.family import members_of
 from deflow.training.policy import transforms_of
 from deflow.training.run_folder import RunFolder
-from deflow.training.source import Data
+from deflow.training.source import Again, Data
 from deflow.training.task import Job, prepare
 from deflow.training.trainer import Trainer, wanted_columns
 
@@ -47,13 +48,14 @@ def check_room(config: TrainConfig, job: Job) -> None:
     online = config.online(job.spec)
     if online:
         members = len(members_of(config.seeds, config.over))
-        size = require_room(job.spec, members, config.online_steps, online.phase.fields)
+        room = room_of(config.online_steps, job.dataset, config.overwrite)
+        size = require_room(job.spec, members, room, online.phase.fields)
         console.print(f"What is met online will take up to {size / 1e9:.2f} GB.")
 
 
 def resume(
     path: str | Path,
-    dataset: Data = None,
+    dataset: Again = None,
     data_dir: Path | None = None,
     workers: int | None = None,
     env_patience: float | None = None,
@@ -81,8 +83,10 @@ def resume(
     return folder
 
 
-def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Data = None) -> Job:
+def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Again = None) -> Job:
     """What a run was trained on, loaded anew; other data than the run's are refused."""
+    if isinstance(dataset, str | Path):
+        dataset = load_again(dataset, folder.read_json("conversion.json"))
     recorded = folder.read_json("provenance.json")["dataset"]
     if recorded["own"] and dataset is None:
         raise DeFlowError(
@@ -99,8 +103,7 @@ def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Data = None) 
     if recorded["own"] and job.transforms != transforms_of(folder):
         raise DeFlowError(
             f"{folder.path} learnt from data that were scaled or normalised otherwise than "
-            f"{job.description['name']} is now: read them as `deflow resume --data` does, with "
-            "deflow.data.own.load_again."
+            f"{job.description['name']} is now: give the file itself, and it is read as then."
         )
     return job
 
