@@ -77,6 +77,14 @@ class Count(Given):
         return -self.scale * (1 - DISCOUNT ** observations[:, 0]) / (1 - DISCOUNT)
 
 
+class Paid(Count):
+    """The same in rewards of 2 r - 1, so that each step costs 3."""
+
+    name: ClassVar[str] = "paid"
+    reward_scale: float = setting(2.0)
+    reward_bias: float = setting(-1.0)
+
+
 def rested(agent: Agent, data: Dataset, path: Path, **over: Any) -> RunFolder:
     """A run of an agent that does not learn."""
     options: dict[str, Any] = {"steps": 1, "chunk": 1, "eval_episodes": 0, "over": over}
@@ -207,6 +215,15 @@ def test_a_q_that_is_right_is_found_calibrated(tmp_path: Path):
     returns, _ = discounted_returns(found.held_out.held, DISCOUNT)
     assert steep.mean_error.value == pytest.approx(returns.mean(), rel=1e-4)
     assert wrong.mean_error.value == pytest.approx(-2 * returns.mean(), rel=1e-4)
+
+
+def test_a_q_of_rewards_in_units_of_its_own_is_held_against_such_returns(tmp_path: Path):
+    data = counting([3, 8, 5, 12, 9, 20], ended=True)
+    folder = rested(Paid(scale=3.0), data, tmp_path / "paid")
+    (member,) = off_policy(folder, dataset=data, steps=2, settings=SMALL).members
+    assert member.calibration is not None
+    assert member.calibration.slope.value == pytest.approx(1, abs=1e-4)
+    assert member.calibration.mean_error.value == pytest.approx(0, abs=1e-4)
     for part, sign in ((right, 1), (steep, 1), (wrong, -1)):
         assert part.rank_correlation.value == pytest.approx(sign)
     # One action, 0.4 from the data's.

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, PRNGKeyArray
 
-from deflow.agents.shared import Critical, Grads, gradient_of
+from deflow.agents.shared import Critical, Grads, Rescaled, gradient_of
 from deflow.behavior.consistency import (
     ConsistencyModel,
     ConsistencyNoise,
@@ -63,13 +63,15 @@ class ActNoise(NamedTuple):
     gumbel: Float[Array, "*n samples"]
 
 
-class CAC(Critical):
+class CAC(Rescaled, Critical):
     """Settings of Consistency-AC."""
 
     name: ClassVar[str] = "cac"
 
     hidden: tuple[int, ...] = setting((256, 256, 256), at_least=1)
     """Widths of the hidden layers."""
+    policy_learning_rate: float = setting(0.0, at_least=0)
+    """Adam's rate for the actor, where it is another than the critics'; 0 takes theirs."""
     critic_layer_norm: bool = setting(False)
     """LayerNorm in the critics."""
     target_aggregation: Aggregation = setting("min")
@@ -110,7 +112,9 @@ class CAC(Critical):
         return Critic(*sizes, layer_norm=self.critic_layer_norm, activation=jax.nn.mish, key=key)
 
     def rule(self, learner: str, done: Any = 0.0) -> optax.GradientTransformation:
-        return optax.chain(optax.clip_by_global_norm(self.grad_clip), self.adam)
+        own = (learner == "actor") & (self.policy_learning_rate > 0)
+        rate = jnp.where(own, self.policy_learning_rate, self.learning_rate)
+        return optax.chain(optax.clip_by_global_norm(self.grad_clip), optax.adam(rate))
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         draw = lambda agent, key: agent.draw_update(key, spec)  # noqa: E731
@@ -121,6 +125,7 @@ class CAC(Critical):
         self, state: CACState, batch: Batch, noise: CACNoise, clock: Clock, ramp: int
     ) -> tuple[Grads, Metrics]:
         """L_bc - eta E Q_i / |Q_j| for the actor; targets take the averaged actor's actions."""
+        batch = self.rescaled(batch)
         next_actions = sample_actions(state.ema_actor, batch.next_observations, noise.target)
         critic, critic_metrics = self.critic_gradient(state, batch, next_actions)
         obs, count = batch.observations, level_count(clock.step, ramp)

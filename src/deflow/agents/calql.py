@@ -8,7 +8,6 @@ online an update follows each step, where the official code updates at each epis
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -18,7 +17,7 @@ import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.sac import SAC, SACState
-from deflow.agents.shared import Grads, gradient_of
+from deflow.agents.shared import Grads, Rescaled, gradient_of
 from deflow.behavior.squashed import ScaledSquashed, Squashed
 from deflow.core.agent import ONLINE, Online, Phase
 from deflow.core.settings import setting
@@ -54,7 +53,7 @@ class CalQLNoise(NamedTuple):
     """Of those at s', to be pushed down at s."""
 
 
-class CalQL(SAC):
+class CalQL(Rescaled, SAC):
     """Settings of Cal-QL."""
 
     name: ClassVar[str] = "calql"
@@ -84,10 +83,6 @@ class CalQL(SAC):
     """That excess (beta of FQL's tables)."""
     samples: int = setting(10, at_least=1)
     """Actions of each kind that are pushed down, and next actions of which the best is taken."""
-    reward_scale: float = setting(1.0, above=0)
-    """Rewards are scaled by this (FQL's runs on OGBench: 10)."""
-    reward_bias: float = setting(0.0, at_least=-1e6, at_most=1e6)
-    """And then shifted by this."""
 
     def init(self, key: PRNGKeyArray, spec: Spec) -> CalQLState:
         begun = super().init(key, spec)
@@ -134,9 +129,7 @@ class CalQL(SAC):
         self, state: CalQLState, batch: Batch, noise: CalQLNoise, clock: Clock
     ) -> tuple[Grads, Metrics]:
         """SAC's, with rewards as the returns have them."""
-        rewards = self.reward_scale * batch.rewards + self.reward_bias
-        scaled = dataclasses.replace(batch, rewards=rewards)
-        return super().gradients(state, scaled, noise, clock)
+        return super().gradients(state, self.rescaled(batch), noise, clock)
 
     def critic_gradients(
         self, state: CalQLState, batch: Batch, noise: CalQLNoise

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from deflow.agents.shared import Continuing, Critical, Grads, gradient_of
+from deflow.agents.shared import Continuing, Critical, Grads, Rescaled, gradient_of
 from deflow.behavior.gaussian import Mean
 from deflow.core.agent import Mode, Noise, Phase, State
 from deflow.core.settings import setting
@@ -34,7 +34,7 @@ class ReBRACState(eqx.Module):
     target_actor: Mean
 
 
-class ReBRAC(Continuing, Critical):
+class ReBRAC(Rescaled, Continuing, Critical):
     """Settings of ReBRAC."""
 
     name: ClassVar[str] = "rebrac"
@@ -72,6 +72,7 @@ class ReBRAC(Continuing, Critical):
         self, state: ReBRACState, batch: Batch, noise: Noise, clock: Clock
     ) -> tuple[Grads, Metrics]:
         """The critics at every step, the actor at every second."""
+        batch = self.rescaled(batch)
         critic, critic_metrics = gradient_of(td_loss)(
             state.critic.model, batch.observations, batch.actions, self.target(state, batch, noise)
         )

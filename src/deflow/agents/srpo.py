@@ -6,8 +6,8 @@ A **derivation** of what FQL benchmarked (arXiv 2502.02538, appendix E.2): its a
 on IDQL's code with IDQL's settings and did not release it. Here IDQL's noise model and critics meet
 SRPO's surrogate gradient. By default time is SRPO's continuous one; `discrete` draws it from IDQL's
 levels, as a build on IDQL's code may have done. What the sources leave open and this file decides:
-the averaged noise model gives the score, the policy takes as many steps as the critics and has
-their widths, and it is this library's squashed actor, with ReLU as SRPO's own.
+the averaged noise model gives the score; the policy takes as many steps as the critics, has their
+widths and IDQL's batches of 512, and is this library's squashed actor, with ReLU as SRPO's own.
 """
 
 from __future__ import annotations

@@ -33,7 +33,8 @@ DISCOUNT = 0.99
 
 @dataclass(frozen=True)
 class Calibration:
-    """The agent's own Q at the data's actions against the discounted returns that followed.
+    """The agent's own Q at the data's actions against the discounted returns that followed, both of
+    the rewards that its critics see (some scale them: `reward_scale`).
 
     Q is of the learnt policy and the returns are of those who acted, so that a better policy has a
     Q above them; a slope far from 1 or a low rank correlation says that Q orders what was seen
@@ -179,7 +180,12 @@ def off_policy(
     held_out = hold_out(folder, config, dataset, share, seed, unseen)
     data = held_out.held
     labels = [member.label for member in family.members]
-    discounts = jnp.asarray(getattr(agents, "discount", jnp.full(len(labels), DISCOUNT)))
+
+    def each(name: str, default: float) -> NDArray[np.float64]:
+        return np.broadcast_to(np.asarray(getattr(agents, name, default)), len(labels))
+
+    discounts = jnp.asarray(each("discount", DISCOUNT))
+    scales, biases = each("reward_scale", 1.0), each("reward_bias", 0.0)
     episode = episodes_of(data)
     starts = np.repeat(np.unique(episode, return_index=True)[1], samples)
     chosen = np.random.default_rng(seed).choice(
@@ -217,6 +223,7 @@ def off_policy(
             label,
             float(discounts[i]),
             data,
+            (float(scales[i]), float(biases[i])),
             (starts, {name: values[i] for name, values in at_starts.items()}),
             (chosen, {name: values[i] for name, values in at_rows.items()}),
             agents.name,
@@ -232,10 +239,19 @@ Seen = tuple[NDArray[np.intp], dict[str, NDArray[np.float64]]]
 
 
 def _member(
-    label: str, discount: float, data: Dataset, starts: Seen, rows: Seen, agent: str, seed: int
+    label: str,
+    discount: float,
+    data: Dataset,
+    units: tuple[float, float],
+    starts: Seen,
+    rows: Seen,
+    agent: str,
+    seed: int,
 ) -> OffPolicyMember:
     episode = episodes_of(data)
     returns, known = discounted_returns(data, discount)
+    scale, bias = units  # In which the agent's Q is.
+    seen, _ = discounted_returns(replace(data, rewards=scale * data.rewards + bias), discount)
     at_starts, at_rows = episode[starts[0]], episode[rows[0]]
     over = partial(bootstrap, seed=seed)
     fitted, found = starts[1]["fitted"], rows[1]
@@ -253,7 +269,7 @@ def _member(
             f"discount of {discount:g}."
         )
     else:
-        q, earned, own = found["q"][inside], returns[rows[0]][inside], at_rows[inside]
+        q, earned, own = found["q"][inside], seen[rows[0]][inside], at_rows[inside]
         calibration = Calibration(
             slope=over(slope_of(q, earned), own),
             rank_correlation=over(rank_correlation_of(q, earned), own),

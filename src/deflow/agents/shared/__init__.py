@@ -18,6 +18,7 @@ from deflow.agents.shared.flowing import (
     FlowPolicy,
     JointNoise,
 )
+from deflow.agents.shared.rescaled import Rescaled
 from deflow.agents.shared.trained import Grads, Trained, following, gradient_of
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "Grads",
     "Implicit",
     "JointNoise",
+    "Rescaled",
     "Trained",
     "cached_proposals",
     "draw_cached",
