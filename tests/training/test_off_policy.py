@@ -215,6 +215,11 @@ def test_a_q_that_is_right_is_found_calibrated(tmp_path: Path):
     returns, _ = discounted_returns(found.held_out.held, DISCOUNT)
     assert steep.mean_error.value == pytest.approx(returns.mean(), rel=1e-4)
     assert wrong.mean_error.value == pytest.approx(-2 * returns.mean(), rel=1e-4)
+    for part, sign in ((right, 1), (steep, 1), (wrong, -1)):
+        assert part.rank_correlation.value == pytest.approx(sign)
+    # One action, 0.4 from the data's.
+    assert found.members[0].action_distance.value == pytest.approx(0.16, rel=1e-4)
+    assert set(found.members[0].reasons) == {"flow_loss"}
 
 
 def test_a_q_of_rewards_in_units_of_its_own_is_held_against_such_returns(tmp_path: Path):
@@ -224,11 +229,6 @@ def test_a_q_of_rewards_in_units_of_its_own_is_held_against_such_returns(tmp_pat
     assert member.calibration is not None
     assert member.calibration.slope.value == pytest.approx(1, abs=1e-4)
     assert member.calibration.mean_error.value == pytest.approx(0, abs=1e-4)
-    for part, sign in ((right, 1), (steep, 1), (wrong, -1)):
-        assert part.rank_correlation.value == pytest.approx(sign)
-    # One action, 0.4 from the data's.
-    assert found.members[0].action_distance.value == pytest.approx(0.16, rel=1e-4)
-    assert set(found.members[0].reasons) == {"flow_loss"}
 
 
 def test_returns_that_a_cut_has_hidden_are_not_held_against_q(tmp_path: Path):
