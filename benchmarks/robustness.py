@@ -22,7 +22,7 @@ from deflow.agents.decision_flow import DFDir, DFDiv
 from deflow.agents.deflow import DeFlow
 from deflow.core.agent import Agent
 from deflow.data.generate import generate
-from deflow.experiments.lineup import record, train_all
+from deflow.experiments.lineup import mark_best, record, train_all
 from deflow.experiments.report import mean_over
 from deflow.experiments.sweep import sweep
 from deflow.training.config import TrainConfig
@@ -111,7 +111,9 @@ def df(options: argparse.Namespace) -> Document:
             for point in document["points"]:
                 point["settings"] = {"agent": agent.name, "T": steps, **point["settings"]}
             points += document["points"]
-    return {**document, "points": points}
+    shared = ("task", "steps", "seeds", "over", "score", "provenance")
+    mark_best(points)
+    return {**{name: document[name] for name in shared}, "points": points}
 
 
 def draw(axes: Axes, points: Sequence[Document], name: str, label: str) -> None:
