@@ -25,9 +25,10 @@ import numpy as np
 
 from deflow.core.files import write_json
 from deflow.core.progress import progress_bar
-from deflow.data.adroit import EXPERTS, Expert, play_expert
+from deflow.data.adroit import EXPERTS, play_expert
 from deflow.data.d4rl import normalized_score
 from deflow.data.npz import sha256
+from deflow.data.readers.dapg import Expert
 from deflow.envs.d4rl import make_d4rl
 from deflow.training.run_folder import provenance
 

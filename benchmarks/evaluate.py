@@ -1,6 +1,6 @@
 """How fast evaluation is: `python benchmarks/evaluate.py`.
 
-Fifty episodes of cube-single with an untrained DeFlow policy, three ways of paying for them: all
+Fifty episodes of cube-single with an untrained DeFlow policy, two ways of paying for them: all
 episodes in lockstep over worker processes with one batched call, and the plain loop of one
 environment and one observation at a time. Rates are medians of the repeats, environments already
 made and programs already compiled. Writes `benchmarks/results/evaluate.json`.

@@ -12,6 +12,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -32,7 +33,9 @@ History = dict[str, np.ndarray]
 def losses(agent: DeFlow, seeds: list[int], data: DeviceData, spec: Spec, schedule: str) -> History:
     """Every loss of every step, [steps, members], by phase and name."""
     family = Family.build(agent, [Member(seed) for seed in seeds])
-    states, fields, found = family.init(spec), {}, {}
+    states = family.init(spec)
+    fields: dict[str, jax.Array] = {}
+    found: History = {}
     for index, phase in enumerate(agent.phases(spec, schedule)):
         own = {name: fields[name] for name in phase.fields}
         states, metrics = run_chunk(

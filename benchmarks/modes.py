@@ -1,7 +1,7 @@
 """Which behaviours and extractions keep the modes of the data? `python benchmarks/modes.py`.
 
-One state; actions in the plane at 1, 2, 4 or 8 equally likely modes on a circle, all worth the
-same. The reward is the distance from the middle, so that each mode has a slope of its own to climb,
+One state; actions in the plane at 1, 2, 4 or 8 equally likely modes on a circle, as far
+out. The reward is the distance from the middle, so that each mode has a slope of its own to climb,
 and opposite modes call for opposite shifts. Every system is trained for the same steps on three
 seeds in one program; then 1000 actions are drawn. Reported are the modes that are kept (those that
 get at least half of their due share of the actions) and the share of actions near any mode. Writes
@@ -87,7 +87,8 @@ def build(name: str) -> Agent:
 def train(agent: Agent, phases: tuple[Phase, ...], spec: Spec, data: Dataset) -> np.ndarray:
     """Actions of every seed after training, [seeds, drawn, 2], and of the base where there is."""
     family = Family.build(agent, members_of(SEEDS, {}))
-    states, device, fields = family.init(spec), DeviceData.from_dataset(data), {}
+    states, device = family.init(spec), DeviceData.from_dataset(data)
+    fields: dict[str, jax.Array] = {}
     for index, phase in enumerate(phases):
         for missing in set(phase.fields) - set(fields):
             fields |= device_columns(data, agent, [missing])
@@ -108,7 +109,8 @@ def act(agents: Agent, states: Any, spec: Spec) -> jax.Array:
         noise = jax.vmap(lambda key: agent.draw_act(key, spec))(keys)
         return agent.act(state, observations, noise, "evaluate")
 
-    return jax.jit(jax.vmap(one))(agents, states)
+    actions: jax.Array = jax.jit(jax.vmap(one))(agents, states)
+    return actions
 
 
 def judge(actions: np.ndarray, modes: int) -> dict[str, Any]:

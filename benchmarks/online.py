@@ -28,6 +28,8 @@ from deflow.training.train import resume, train
 from schedules import TASK
 
 AGENTS = ("deflow", "deflow-frozen", "fql", "iql", "calql", "rlpd")
+KEPT = ("member", "phase", "step", "success")
+"""Of each evaluation."""
 
 
 def place(name: str, options: argparse.Namespace) -> RunFolder:
@@ -84,8 +86,10 @@ def report(options: argparse.Namespace) -> None:
         return
     records = [record(name, folder) for name, folder in folders.items()]
     command = f"python benchmarks/online.py --task {options.task}"
-    for entry in records:
+    for entry, folder in zip(records, folders.values(), strict=True):
         del entry["run_dir"]
+        curve = folder.read_lines(folder.evaluations)
+        entry["curve"] = [{name: point[name] for name in KEPT} for point in curve]
         entry["provenance"]["command"] = command  # The words it was begun by name local folders.
     document: dict[str, Any] = {
         "command": command,

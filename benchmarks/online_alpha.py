@@ -63,7 +63,7 @@ def drawn(axes: Axes, folder: RunFolder, task: str) -> None:
     records = folder.read_lines(folder.evaluations)
     for alpha in ALPHAS:
         own = [r for r in records if r["member"].endswith(f"fixed_alpha{alpha:g}")]
-        plot_members(axes, own, "total_step", name_of(alpha))
+        plot_members(axes, own, "total_step", name_of(alpha), "success")
     mark_hand_over(axes, records)
     axes.set_title(task, size=10)
     axes.set_xlabel("gradient steps, then steps in the environment")

@@ -12,6 +12,7 @@ import argparse
 import json
 import shlex
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -49,7 +50,7 @@ def carry_out(options: argparse.Namespace, folder: RunFolder) -> None:
 def report(options: argparse.Namespace, folder: RunFolder) -> None:
     """The curve as numbers and as a picture."""
     records = folder.read_lines(folder.evaluations)
-    document = {
+    document: dict[str, Any] = {
         "task": TASK,
         "curve": [{name: record[name] for name in KEPT} for record in records],
         "config": folder.config().to_json(),
@@ -61,7 +62,7 @@ def report(options: argparse.Namespace, folder: RunFolder) -> None:
     options.out.write_text(json.dumps(document, indent=1) + "\n")
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
-    plot_members(axes, records, "train_seconds", "flow-first, 4x512")
+    plot_members(axes, records, "train_seconds", "flow-first, 4x512", "success")
     title = "DeFlow at the paper's size: cube-single task 1, 300 episodes, one seed"
     axes.set_title(title, size=11)
     axes.set_xlabel("seconds of training (two CPU cores, compilation included)")

@@ -66,7 +66,7 @@ def main() -> None:
     document: dict[str, Any] = {"task": TASK, "episodes_of_data": 300, "hidden": [256] * 3}
     for schedule, folders in runs.items():
         records = [r for folder in folders for r in folder.read_lines(folder.evaluations)]
-        plot_members(axes, records, "train_seconds", schedule)
+        plot_members(axes, records, "train_seconds", schedule, "success")
         kept = ("member", "step", "train_seconds", "success", "return", "length")
         document[schedule] = [{name: record[name] for name in kept} for record in records]
     document["provenance"] = runs["joint"][0].read_json("provenance.json")

@@ -1,7 +1,7 @@
 """How near a training step comes to its floor: `python benchmarks/train_step.py`.
 
 The floor is one jitted program that holds only the step's matrix products: the same shapes, the
-same number, the same threads, the same process; best of 20. The step is DeFlow's own training
+same number, the same threads, the same process; best of 40. The step is DeFlow's own training
 chunk (a scan over steps, batches drawn on the device), best and median of several chunks. Writes
 `benchmarks/results/train_step.json`.
 """
@@ -164,7 +164,7 @@ def floor_program(hidden: Sequence[int], schedule: str, members: int) -> tuple[A
     x = {name: jax.random.normal(jax.random.key(i), s) for i, (name, s) in enumerate(rows.items())}
     arguments = [family, x, jnp.asarray(0)]
     compiled = jax.jit(program).lower(*arguments).compile()
-    counted = compiled.as_text().count(" dot(")
+    counted = (compiled.as_text() or "").count(" dot(")
     # An inner size of 1 needs no sum: XLA multiplies.
     expected = sum(inner > 1 for _, inner, _ in step_products(hidden, schedule)) * members
     if schedule == "joint":
@@ -176,11 +176,12 @@ def floor_program(hidden: Sequence[int], schedule: str, members: int) -> tuple[A
 
 def best(function: Callable[..., Any], arguments: Sequence[Any], repeats: int) -> list[float]:
     """Seconds of each repeat, after one to compile."""
-    jax.block_until_ready(function(*arguments))
+    ready: Callable[[Any], Any] = jax.block_until_ready
+    ready(function(*arguments))
     seconds = []
     for _ in range(repeats):
         began = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
+        ready(function(*arguments))
         seconds.append(time.perf_counter() - began)
     return seconds
 

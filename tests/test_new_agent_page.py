@@ -1,4 +1,4 @@
-"""The worked example of docs/new_agent.md trains as the page says, and is as short as it says."""
+"""The worked example of docs/new_agent.md trains, and is taken up, as the page says."""
 
 from __future__ import annotations
 
@@ -8,12 +8,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests import toy
+from tests.training.runs import arrays
+from tests.training.test_resume import Stop, stop_at
 
 import deflow
 from deflow.agents.registry import agent_class
 from deflow.core.errors import DeFlowError
+from deflow.training.trainer import Trainer
 
 PAGE = Path(__file__).parent.parent / "docs" / "new_agent.md"
 
@@ -38,7 +42,14 @@ def test_the_example_trains_and_resumes(tmp_path: Path, monkeypatch: pytest.Monk
         f"seed{seed}-margin{margin}" for seed in (0, 1) for margin in ("0", "0.1")
     }
     assert "actor/kept" in run.read_lines(run.metrics)[-1]
-    deflow.resume(run.path, dataset=toy.dataset())
+
+    with monkeypatch.context() as patch:
+        stop_at(patch, Trainer, "_chunk", 2)
+        with pytest.raises(Stop):
+            deflow.train("toy", agent, dataset=toy.dataset(), run_dir=tmp_path / "cut", **options)
+    again = arrays(deflow.resume(tmp_path / "cut", dataset=toy.dataset()))
+    for name, array in arrays(run).items():
+        np.testing.assert_array_equal(again[name], array, err_msg=name)
 
 
 def test_an_agent_that_cannot_be_imported_is_named():

@@ -29,7 +29,7 @@ def test_every_recorded_number_is_repeated(shared: Path, name: str, least: int):
 
 @pytest.mark.parametrize("name", ["fql", "iql", "rebrac"])
 def test_a_mutation_is_noticed(shared: Path, name: str, monkeypatch: pytest.MonkeyPatch):
-    """The value's sign in FQL, the ceiling of IQL's weights, the targets' lag in ReBRAC."""
+    """The value's sign in FQL, the ceiling of IQL's weights, the size of ReBRAC's targets."""
     if name == "fql":
         right = distillation.value_loss
         monkeypatch.setattr(distillation, "value_loss", lambda q, **how: -right(q, **how))

@@ -65,7 +65,7 @@ def test_a_gif_lasts_as_long_as_its_frames(tmp_path: Path) -> None:
 
 def test_an_mp4_is_written_where_ffmpeg_is(tmp_path: Path) -> None:
     if importlib.util.find_spec("imageio_ffmpeg") is None:
-        with pytest.raises(DeFlowError, match=r"deflow-rl\[video\]"):
+        with pytest.raises(DeFlowError, match=r"\.\[video\]"):
             save_video(FRAMES, tmp_path / "film.mp4")
         assert not list(tmp_path.iterdir())
         pytest.skip("ffmpeg is not installed; the refusal was tested instead")
@@ -75,7 +75,7 @@ def test_an_mp4_is_written_where_ffmpeg_is(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["film.avi", "absent/film.gif", "film"])
 def test_a_video_that_cannot_be_written_is_refused(tmp_path: Path, name: str) -> None:
-    with pytest.raises(DeFlowError, match=r"film"):
+    with pytest.raises(DeFlowError, match=r"is no video|folder is absent"):
         check_video(tmp_path / name)
 
 

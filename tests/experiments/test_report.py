@@ -122,7 +122,7 @@ def pixels(path: Path) -> np.ndarray:
         return np.asarray(picture.convert("RGB"))
 
 
-def test_the_figure_shows_every_run(tmp_path: Path):
+def test_the_figure_shows_every_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     one = written(tmp_path / "one", {0: [0.1, 0.5, 0.9], 1: [0.2, 0.4, 0.8]})
     two = written(tmp_path / "two", {0: [0.9, 0.5, 0.1]})
     draw_report([one], tmp_path / "one.png")
@@ -130,7 +130,14 @@ def test_the_figure_shows_every_run(tmp_path: Path):
     alone, both = pixels(tmp_path / "one.png"), pixels(tmp_path / "sub" / "both.png")
     assert alone.shape == both.shape
     assert min(both.shape[:2]) > 400
-    assert (alone != both).any()
+    drawn: list[Figure] = []
+    monkeypatch.setattr(report, "save_figure", lambda figure, path: drawn.append(figure))
+    draw_report([one, two], tmp_path / "any.png")
+    (axes,) = drawn[0].axes
+    lines, labels = axes.get_legend_handles_labels()
+    assert labels == ["one", "two"]
+    np.testing.assert_allclose(lines[0].get_ydata(), [15, 45, 85])
+    np.testing.assert_allclose(lines[1].get_ydata(), [90, 50, 10])
 
 
 def test_runs_that_were_never_evaluated_have_no_figure(tmp_path: Path):

@@ -193,7 +193,7 @@ def test_an_environment_that_is_not_there_is_refused(
     training: Training, tmp_path: Path, entry: str
 ):
     path = tmp_path / "it"
-    with pytest.raises(DeFlowError):
+    with pytest.raises(DeFlowError, match=entry.rpartition(":")[0] or entry):
         training(env=entry, run_dir=path)
     assert not path.exists()
 

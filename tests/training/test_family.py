@@ -14,7 +14,7 @@ from deflow import DeFlow
 from deflow.core.types import Spec
 from deflow.data.dataset import Dataset
 from deflow.training.device_data import DeviceData
-from deflow.training.family import Family, compute_rows, members_of, run_chunk
+from deflow.training.family import PURPOSES, Family, compute_rows, members_of, run_chunk
 
 STEPS = 200
 SPEC = Spec(toy.OBS, toy.ACT, (-1.0, 0.0), STEPS)
@@ -98,9 +98,10 @@ def test_purposes_and_seeds_have_keys_of_their_own():
     keys = [
         tuple(np.asarray(jax.random.key_data(member.key(purpose))))
         for member in members_of(range(5), {})
-        for purpose in ("init", "train", "rows")
+        for purpose in PURPOSES
     ]
-    assert len(set(keys)) == 15
+    assert len(PURPOSES) == 4
+    assert len(set(keys)) == 20
 
 
 def test_batches_are_rows_of_the_data_with_what_follows_them(data: Dataset, on_device: DeviceData):

@@ -60,7 +60,8 @@ class DeFlow(FlowPolicy):
     schedules: ClassVar[tuple[str, ...]] = ("joint", "flow-first")
 
     delta: float = setting(0.001, above=0)
-    """Trust region: the squared residual allowed, per action dimension (Table 6)."""
+    """Trust region: the squared residual allowed, per action dimension (Table 6); in all, where
+    `residual_reduction` is `sum`."""
     log_alpha_init: float = setting(1.0, at_least=-20, at_most=20)
     """Where the multiplier's logarithm starts."""
     fixed_alpha: float = setting(0.0, at_least=0)

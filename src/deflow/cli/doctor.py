@@ -117,8 +117,9 @@ def devices() -> list[Finding]:
 
         kinds = [f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices()]
         idle_gpu = jax.default_backend() == "cpu" and shutil.which("nvidia-smi") is not None
-        hint = "an NVIDIA GPU is unused; pip install 'deflow-rl[cuda]'" if idle_gpu else ""
-        computing = Finding("devices", "computing", ", ".join(kinds), not idle_gpu, hint)
+        hint = "an NVIDIA GPU is unused; in a clone of DeFlow: pip install '.[cuda]'"
+        said = hint if idle_gpu else ""
+        computing = Finding("devices", "computing", ", ".join(kinds), not idle_gpu, said)
     except (ImportError, RuntimeError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         hint = "install JAX for this machine, or set JAX_PLATFORMS=cpu"
@@ -146,7 +147,7 @@ def rendering() -> list[Finding]:
             "rendering",
             "videos",
             ".gif and .mp4" if mp4 else ".gif",
-            hint="" if mp4 else "for .mp4: pip install 'deflow-rl[video]'",
+            hint="" if mp4 else "for .mp4, in a clone of DeFlow: pip install '.[video]'",
         ),
     ]
 

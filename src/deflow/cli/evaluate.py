@@ -61,8 +61,8 @@ class Evaluate:
     fqe_steps: int = 20_000
     """With --off-policy: gradient steps of the fitted Q evaluation."""
     held_out: float = 0.2
-    """With --off-policy: the share of your own data's episodes that the fit leaves out (an OGBench
-    set has a validation file)."""
+    """With --off-policy: the share of the episodes that the fit leaves out, of your own data or of
+    a D4RL set (an OGBench set has a validation file)."""
     data: Path | None = None
     """With --off-policy: your own data, where the run was trained on a file."""
     held_out_data: Path | None = None

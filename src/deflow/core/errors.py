@@ -4,9 +4,10 @@
 class DeFlowError(Exception):
     """A mistake that the user can mend.
 
-    The message is one clear sentence: what was wrong, where, and what to do. It is raised before
-    any long work begins and before anything is written; the command line prints it and exits with
-    status 2.
+    The message is one clear sentence: what was wrong, where, and what to do; the command line
+    prints it and exits with status 2. What can be known beforehand is said before any long work and
+    before anything is written. What goes wrong later (a family that diverged, an environment that
+    keeps failing) is said so too, and what was saved stays.
     """
 
 

@@ -20,7 +20,8 @@ def check_video(path: str | Path) -> None:
         raise DeFlowError(f"'{path}' is no video that can be written; name it .gif or .mp4.")
     if path.suffix == ".mp4" and importlib.util.find_spec("imageio_ffmpeg") is None:
         raise DeFlowError(
-            f"'{path}' needs ffmpeg; pip install 'deflow-rl[video]', or name the file .gif."
+            f"'{path}' needs ffmpeg: pip install '.[video]' in a clone of DeFlow, or name the file "
+            ".gif."
         )
     folder = path.absolute().parent
     if not folder.is_dir() or not os.access(folder, os.W_OK):

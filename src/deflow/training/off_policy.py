@@ -147,8 +147,8 @@ def off_policy(
         dataset: your own data, where the run was trained on them.
         steps: gradient steps of the fitted Q evaluation.
         seed: of its networks, its batches, all noise, and of what is held out.
-        share: of the episodes of your own data that the fit leaves out; OGBench's sets have a
-            validation file instead.
+        share: of the episodes that the fit leaves out, of your own data or of a D4RL set;
+            OGBench's sets have a validation file instead.
         rows: held-out transitions for the statistics (all where there are fewer).
         samples: actions of the policy at each start.
         policy: the trained policy, or its base flow alone.

@@ -1,4 +1,4 @@
-"""Augmentation of frames: every second batch is moved by a few pixels, each row its own way.
+"""Augmentation of frames: half of the batches are moved by a few pixels, each row its own way.
 
 Kostrikov et al., "Image Augmentation Is All You Need" (DrQ), arXiv 2004.13649, as in FQL's official
 code: one draw for the batch, the same offsets for observations and next observations.
