@@ -19,12 +19,13 @@ def test_the_document_covers_every_group(
 ) -> None:
     for name in ("some-play-v0", "some-play-v0-val", "half-play-v0"):
         (tmp_path / f"{name}.npz").touch()
+    (tmp_path / "pen-human-v1.hdf5").touch()
     assert Doctor(data_dir=tmp_path, json=True).run() == 0
     document = json.loads(capsys.readouterr().out)
     assert document["missing"] == []
     found = {(f["group"], f["name"]): f for f in document["findings"]}
     assert {group for group, _ in found} == {"versions", "devices", "rendering", "data", "network"}
-    assert found["data", "sets"]["value"] == "some-play-v0"
+    assert found["data", "sets"]["value"] == "pen-human-v1, some-play-v0"
     assert found["data", "writable"]["good"]
     assert found["devices", "computing"]["value"].startswith("cpu:0")
     assert all(f["good"] or f["hint"] for f in found.values())
@@ -45,13 +46,14 @@ def test_a_missing_package_is_an_error(
     assert json.loads(capsys.readouterr().out)["missing"] == ["no-such-package"]
 
 
-def test_a_look_that_cannot_be_taken_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("error", [ImportError("no module named x"), PermissionError("no x")])
+def test_a_look_that_cannot_be_taken_is_said(error: Exception) -> None:
     def broken() -> list[Finding]:
-        raise ImportError("no module named x")
+        raise error
 
     (finding,) = doctor._looked("rendering", broken)
     assert not finding.good
-    assert "no module named x" in finding.value
+    assert str(error) in finding.value
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -275,3 +275,15 @@ def test_a_set_is_downloaded_once(
     (tmp_path / "sets" / f"{task.name}.hdf5").write_bytes(b"short")
     with pytest.raises(DeFlowError, match="5 bytes, and had"):
         load_d4rl(task, tmp_path / "sets")
+
+
+@pytest.mark.parametrize("name", ["antmaze-umaze-v2", "pen-expert-v1"])
+def test_without_h5py_it_is_said_before_anything_is_fetched_or_played(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
+    monkeypatch.setattr("deflow.data.d4rl.fetch", lambda *_: pytest.fail("fetched"))
+    with pytest.raises(
+        DeFlowError, match=r"h5py, which is not installed: .*d4rl"
+    ):
+        load_d4rl(TASKS[name], tmp_path)

@@ -155,6 +155,7 @@ def with_value(key: str, index: Any, value: float, dtype: Any = np.float32) -> A
         ({"observations": np.zeros((6, 2, 2))}, "two dimensions"),
         ({"observations": {"pixels": np.zeros((6, 3))}}, "dictionary"),
         ({"observations": [[0.0], [1.0, 2.0]]}, "ragged"),
+        ({"actions": [[0.1], [0.1, 0.2]]}, "ragged"),
         ({"observations": np.full((6, 3), "a")}, "real numbers"),
         ({"observations": np.full((6, 3), None)}, "dtype object"),
         ({"actions": np.zeros(6, int)}, "discrete"),

@@ -25,6 +25,7 @@ class Server(ThreadingHTTPServer):
         self.files: dict[str, bytes] = {}
         self.mark = '"one"'
         self.breaks = 0
+        self.wait: threading.Event | None = None
         self.ranges: list[str | None] = []
         super().__init__(("127.0.0.1", 0), Handler)
 
@@ -54,6 +55,8 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("ETag", self.server.mark)
         self.end_headers()
         rest = body[start:]
+        if self.server.wait:
+            self.server.wait.wait(10)
         if self.server.breaks:
             self.server.breaks -= 1
             rest = rest[: len(rest) // 2]
@@ -116,6 +119,29 @@ def test_a_part_of_another_version_is_thrown_away(
     (tmp_path / f".{NAME}.npz.part.json").write_text(f'{{"validator": "\\"{mark}\\""}}')
     download_set(NAME, tmp_path, url=server.url)
     assert arrived(tmp_path, server)
+
+
+def test_of_several_processes_one_fetches_and_the_others_wait(
+    server: Server, tmp_path: Path
+) -> None:
+    """Locks are of opened files, so that threads are as good as processes."""
+    rest = threading.Event()
+    server.wait = rest
+    fetching = [
+        threading.Thread(target=download_set, args=(NAME, tmp_path), kwargs={"url": server.url})
+        for _ in range(3)
+    ]
+    for each in fetching:
+        each.start()
+    while not server.ranges:
+        rest.wait(0.01)
+    rest.wait(0.3)  # The others come to the lock.
+    assert len(server.ranges) == 1
+    rest.set()
+    for each in fetching:
+        each.join(10)
+    assert arrived(tmp_path, server)
+    assert server.ranges == [None, None]
 
 
 def test_what_cannot_be_fetched_is_said(server: Server, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import pytest
 from deflow.core.errors import DeFlowError
 from deflow.data.hdf5 import read_hdf5
 from deflow.data.npz import read_npz
+from deflow.data.readers.hdf5 import dataset_names
 
 
 @pytest.fixture
@@ -112,3 +113,11 @@ def test_text_of_a_fixed_length_is_read_by_its_name(path: Path) -> None:
         file["run"] = np.asarray(["a", "bcde"], "S4")
     assert read_hdf5(path) == {}
     assert read_hdf5(path, wanted=["run"])["run"].tolist() == [b"a", b"bcde"]
+
+
+def test_a_dataset_with_two_names_has_both(tmp_path: Path):
+    path = tmp_path / "linked.hdf5"
+    with h5py.File(path, "w") as file:
+        file["observations"] = np.zeros((3, 2))
+        file["a/obs"] = file["observations"]
+    assert dataset_names(path) == ["a/obs", "observations"]

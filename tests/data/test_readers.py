@@ -276,3 +276,32 @@ def test_episodes_of_hdf5_are_named_by_text_of_a_fixed_length(tmp_path: Path) ->
         load_file(path, ["episode=any"])
     with pytest.raises(DeFlowError, match="are text, and must be real numbers"):
         load_file(path, ["rewards=run"])
+
+
+@pytest.mark.parametrize("frames", [["a", "b"], [[], []]])
+def test_lerobot_frames_must_be_numbers(tmp_path: Path, frames: list[Any]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    source = logs.write_lerobot(tmp_path / "push", LOG)
+    file = sorted(source.rglob("*.parquet"))[0]
+    table = pq.read_table(file)
+    place = table.column_names.index("frame_index")
+    column = pa.array([frames[row % 2] for row in range(len(table))])
+    if frames == [[], []]:
+        column = column.cast(pa.list_(pa.int64()))
+    pq.write_table(table.set_column(place, "frame_index", column), file)
+    with pytest.raises(DeFlowError, match="frame_index"):
+        load_file(source, ["rewards=zero"])
+
+
+def test_a_ragged_row_is_named_by_its_place_in_the_file(tmp_path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    rows = [[0.0, 1.0]] * 40_000
+    rows[30_000] = [0.0]
+    table = {"observations": rows, "actions": [[0.1]] * 40_000, "rewards": [0.0] * 40_000}
+    pq.write_table(pa.table(table), tmp_path / "log.parquet")
+    with pytest.raises(DeFlowError, match="row 30000 has 1 numbers"):
+        load_file(tmp_path / "log.parquet", ["terminals=last"])

@@ -199,3 +199,18 @@ def test_nothing_is_made_of_no_rows(tmp_path: Path) -> None:
         load_own(tmp_path / "log.npz", ["episode=run"])
     with pytest.raises(DeFlowError, match="is empty: its observations have no rows"):
         load_own(tmp_path / "log.npz", scale_rewards="range")  # type: ignore[arg-type]
+
+
+def test_the_same_number_in_two_precisions_is_normalised_to_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As observations in single and next observations in double precision are; and block by block
+    as at once."""
+    exact = np.random.default_rng(0).normal(3, 2, (100, 3))
+    normal = Normal.of(exact)
+    at_once = normal(exact)
+    np.testing.assert_array_equal(normal(exact.astype(np.float32)), at_once)
+    np.testing.assert_allclose(at_once.mean(0), 0, atol=1e-6)
+    monkeypatch.setattr("deflow.data.transforms._ROWS", 7)
+    np.testing.assert_array_equal(normal(exact), at_once)
+    np.testing.assert_array_equal(normal(exact[0]), at_once[0])

@@ -48,6 +48,12 @@ def test_workers_import_no_jax() -> None:
         rollout(pool, still, range(2), 0)
 
 
+def test_workers_know_every_package_that_the_main_process_knows() -> None:
+    pytest.importorskip("gymnasium_robotics")
+    with EnvPool(EnvSpec(env_id="PointMaze_UMaze-v3", flatten=True), 1, 1) as pool:
+        assert pool.act_dim == 2
+
+
 def test_an_environment_that_raises_is_named_with_its_episode() -> None:
     with (
         EnvPool(toy("Fails"), 4, 2) as pool,

@@ -71,6 +71,14 @@ def test_copies_that_share_a_model_do_not_touch_each_other() -> None:
     assert damping(second) == 1e6
 
 
+def test_an_episode_behind_a_box_follows_from_its_seed_too() -> None:
+    """The walk's reset samples its own action space, which is not the box's."""
+    spec = EnvSpec(entry="tests.envs.toys:Walk", box=((-2.0,), (2.0,)))
+    first, second = SeededEnv(make_env(spec)), SeededEnv(make_env(spec))
+    assert first.env.action_space is not first.env.unwrapped.action_space
+    np.testing.assert_array_equal(first.reset(7, 3), second.reset(7, 3))
+
+
 def test_the_callers_global_generator_is_left_alone() -> None:
     before = np.random.get_state()  # noqa: NPY002
     play(SeededEnv(Walk()), 0)

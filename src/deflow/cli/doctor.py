@@ -91,6 +91,8 @@ def _looked(group: str, check: Callable[[], list[Finding]]) -> list[Finding]:
         return check()
     except ImportError as error:
         return [Finding(group, "look", f"not possible: {error}", False, "see the versions above")]
+    except OSError as error:
+        return [Finding(group, "look", f"not possible: {error}", False, "choose another folder")]
 
 
 def versions() -> list[Finding]:
@@ -116,7 +118,9 @@ def devices() -> list[Finding]:
         import jax
 
         kinds = [f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices()]
-        idle_gpu = jax.default_backend() == "cpu" and shutil.which("nvidia-smi") is not None
+        chosen = "JAX_PLATFORMS" in os.environ
+        on_cpu = jax.default_backend() == "cpu" and not chosen
+        idle_gpu = on_cpu and shutil.which("nvidia-smi") is not None
         hint = "an NVIDIA GPU is unused; in a clone of DeFlow: pip install '.[cuda]'"
         said = hint if idle_gpu else ""
         computing = Finding("devices", "computing", ", ".join(kinds), not idle_gpu, said)
@@ -154,13 +158,17 @@ def rendering() -> list[Finding]:
 
 def data(option: Path | None) -> list[Finding]:
     """The data folder, whether it can be written, and the sets in it."""
+    from deflow.data.d4rl import TASKS
     from deflow.data.folder import data_folder
 
     folder = data_folder(option)
     sets = sorted(
-        path.stem
-        for path in folder.glob("*.npz")
-        if path.with_name(f"{path.stem}-val.npz").is_file()
+        [
+            path.stem
+            for path in folder.glob("*.npz")
+            if path.with_name(f"{path.stem}-val.npz").is_file()
+        ]
+        + [name for name in TASKS if (folder / f"{name}.hdf5").is_file()]
     )
     writable = _can_be_written(folder)
     hint = "" if writable else "choose another with --data-dir or DEFLOW_DATA_DIR"

@@ -50,10 +50,11 @@ class Export(SetOptions):
         data, box, environment = self._own() if is_own(self.dataset) else self._task()
         folder = export_minari(data, self.minari, root=self.out, box=box, environment=environment)
         if self.json:
+            written = jsonlib.loads((folder / "data" / "metadata.json").read_text())
             report = {
                 "folder": str(folder),
                 "id": self.minari,
-                "episodes": len(data.episode_ends),
+                "episodes": written["total_episodes"],
                 "transitions": data.transitions,
                 "environment": environment.env_id if environment else None,
             }

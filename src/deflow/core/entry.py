@@ -1,13 +1,32 @@
-"""What a user names as `module:name`."""
+"""What a user names as `module:name`, or as an environment's id."""
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 import os
 import sys
 from typing import Any
 
 from deflow.core.errors import DeFlowError, first_line
+
+HOMES = ("ogbench", "gymnasium_robotics")
+"""Packages that register their environments when they are imported."""
+
+
+def registered(env_id: str) -> Any:
+    """What Gymnasium knows of an id, also where its package was not imported yet; None where it
+    knows nothing."""
+    import gymnasium
+
+    for home in HOMES:
+        if env_id in gymnasium.registry:
+            break
+        # On import gymnasium-robotics tells of faults in its rewards.
+        with contextlib.suppress(ImportError), contextlib.redirect_stderr(io.StringIO()):
+            importlib.import_module(home)
+    return gymnasium.registry.get(env_id)
 
 
 def imported(entry: str, what: str, kind: str = "name") -> Any:

@@ -21,6 +21,7 @@ from deflow.data.folder import ensure_writable
 from deflow.data.npz import sha256, sync
 from deflow.data.provenance import check_files, file_entry, provenance_file, read_json
 from deflow.data.readers.dapg import Expert, read_door_demonstrations
+from deflow.data.readers.guards import require_package
 from deflow.data.recipes import Rows
 
 MakeEnv = Callable[[str], Any]
@@ -176,6 +177,7 @@ def _write(
 ) -> Path:
     """Play the episodes and write them, all or nothing, unless the same file is there."""
     target = data_dir / f"{settings['dataset']}.hdf5"
+    require_package("h5py", "d4rl", target)
     if target.exists():
         made = read_json(provenance_file(target)).get("settings", {})
         if {key: made.get(key) for key in settings} != settings:

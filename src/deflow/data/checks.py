@@ -103,7 +103,7 @@ def actions(value: Any, what: str, rows: int) -> Array:
     Numbers outside by no more than rounding are clipped. All are clipped to +-(1 - 1e-5), as the
     published code does, so that an inverse tanh stays finite.
     """
-    raw = np.asarray(value) if not isinstance(value, Mapping) else value
+    raw = numbers(value, what) if not isinstance(value, Mapping) else value
     if isinstance(raw, np.ndarray):
         refuse_discrete(raw, what)
     array = same_rows(matrix(raw, what), what, rows)

@@ -21,6 +21,7 @@ from deflow.data.download import DownloadError, fetch
 from deflow.data.folder import ensure_writable
 from deflow.data.hdf5 import read_hdf5
 from deflow.data.provenance import check_files, file_entry, provenance_file
+from deflow.data.readers.guards import require_package
 
 OFFICIAL = "https://rail.eecs.berkeley.edu/datasets/offline_rl"
 """Where D4RL's public documentation says that the files are."""
@@ -156,6 +157,7 @@ def locate_d4rl(task: D4RLTask, data_dir: Path, download: bool = True) -> Path:
     """The file of a set, fetched where need be; see `load_d4rl`."""
     official = Path(task.file)
     target = data_dir / f"{task.name}.hdf5"
+    require_package("h5py", "d4rl", target)
     places = (
         target,
         data_dir / official.name,

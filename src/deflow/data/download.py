@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import ssl
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
@@ -60,6 +63,31 @@ def download_set(dataset: str, folder: Path, *, url: str = OFFICIAL) -> Path:
 def fetch(url: str, path: Path, bar: Progress) -> None:
     """Fetch one file, continuing after each broken connection as long as there is progress."""
     part = path.with_name(f"{path.name}.part")
+    with _turn(part):
+        if path.exists():  # Another process has fetched it in the meantime.
+            part.unlink(missing_ok=True)
+            return
+        try:
+            _fetch(url, path, part, bar)
+        finally:
+            if part.exists() and not _size(part):
+                part.unlink()
+
+
+@contextmanager
+def _turn(part: Path) -> Iterator[None]:
+    """Alone at a file's part: of several processes one fetches, and the others wait. A kill frees
+    it."""
+    with open(part, "ab") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            console.print(f"Another process is fetching {part.stem} just now; waiting for it.")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _fetch(url: str, path: Path, part: Path, bar: Progress) -> None:
     task = bar.add_task(f"{path.name}, KiB", total=None, note="")
     while True:
         before = _size(part)
@@ -91,7 +119,7 @@ def _continue(url: str, part: Path, bar: Progress, task: TaskID) -> None:
     except urllib.error.HTTPError as error:
         if error.code != 416 or not have:
             raise
-        part.unlink()  # More is here than the server has: start anew.
+        os.truncate(part, 0)  # More is here than the server has: start anew.
         return _continue(url, part, bar, task)
     with response:
         partial = response.status == 206

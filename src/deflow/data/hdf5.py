@@ -71,6 +71,12 @@ def read_hdf5(
         return _read(path, chosen)
 
 
+def names_of(path: Path) -> list[str]:
+    """The full name of every dataset, judged as `read_hdf5` does; one with two names has both."""
+    with _opened(path) as file:
+        return sorted(name for name, _ in _datasets(path, file))
+
+
 def shape_of(path: Path, name: str) -> tuple[int, ...]:
     """The shape of a dataset, judged as `read_hdf5` does before it is asked for."""
     with _opened(path) as file:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from deflow.core.errors import DeFlowError
+from deflow.core.entry import registered
+from deflow.core.errors import DeFlowError, first_line
 from deflow.core.files import write_json
 from deflow.core.progress import progress_bar
 from deflow.data.dataset import Dataset
 from deflow.data.folder import ensure_writable
-from deflow.data.readers.documents import registered
 from deflow.data.readers.guards import require_package
 from deflow.data.readers.minari import ID, datasets_folder
 from deflow.data.readers.raw import Environment
@@ -92,7 +92,8 @@ def export_minari(
         write_json(partial / "data" / "metadata.json", metadata)
         os.replace(partial, target)
     except OSError as error:
-        raise DeFlowError(f"{target} could not be written ({error.strerror}).") from error
+        reason = error.strerror or first_line(error)
+        raise DeFlowError(f"{target} could not be written ({reason}).") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return target

@@ -20,6 +20,8 @@ Array = np.ndarray[Any, Any]
 RewardScale = Literal["std", "range"]
 
 _RANGE = 1000.0
+_ROWS = 1 << 16
+"""Rows that are normalised at a time, in double precision."""
 
 
 @dataclass(frozen=True)
@@ -131,15 +133,21 @@ class Normal:
         return cls(tuple(mean.tolist()), tuple(std.tolist()), epsilon)
 
     def __call__(self, observations: ArrayLike) -> Floats:
-        array = checks.numbers(observations, "observations").astype(np.float64)
+        array = checks.numbers(observations, "observations")
         width = array.shape[-1] if array.ndim else 0
         if width != len(self.mean):
             raise DeFlowError(
                 f"observations have {width} columns, and were normalised with {len(self.mean)}."
             )
+        mean, unit = np.asarray(self.mean), np.asarray(self.std) + self.epsilon
+        rows = array.reshape(-1, width)
+        scaled = np.empty(rows.shape, np.float32)
         with np.errstate(over="ignore"):
-            scaled: Array = (array - np.asarray(self.mean)) / (np.asarray(self.std) + self.epsilon)
-            return scaled.astype(np.float32)
+            for first in range(0, len(rows), _ROWS):
+                part = slice(first, first + _ROWS)
+                # As float32 first: the same number in two precisions stays the same.
+                scaled[part] = (rows[part].astype(np.float32).astype(np.float64) - mean) / unit
+        return scaled.reshape(array.shape)
 
 
 @dataclass(frozen=True)

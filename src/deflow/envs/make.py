@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from deflow.core.entry import imported
+from deflow.core.entry import imported, registered
 from deflow.core.errors import DeFlowError, first_line
 
 if TYPE_CHECKING:
@@ -94,8 +94,9 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     import ogbench  # noqa: F401  (registers its environments)
 
     _register_walkers()
+    registered(spec.env_id)
     try:
-        registered = gymnasium.spec(spec.env_id)
+        found = gymnasium.spec(spec.env_id)
     except (gymnasium.error.Error, ImportError) as error:
         near = difflib.get_close_matches(spec.env_id, list(gymnasium.registry), n=3)
         hint = f"did you mean {', '.join(near)}?" if near else "give an OGBench or Gymnasium id."
@@ -105,13 +106,13 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     kwargs = dict(spec.kwargs)
     if render:
         kwargs["render_mode"] = "rgb_array"
-        if _is_ogbench(registered) and not shows_frames(spec):
+        if _is_ogbench(found) and not shows_frames(spec):
             kwargs = {**FRAME, **kwargs}
     # The mazes write their model to a temporary file that nobody removes.
     with tempfile.TemporaryDirectory() as folder:
         before, tempfile.tempdir = tempfile.tempdir, folder
         try:
-            return gymnasium.make(registered, disable_env_checker=True, **kwargs)
+            return gymnasium.make(found, disable_env_checker=True, **kwargs)
         except Exception as error:
             raise _not_made(spec, error) from error
         finally:
@@ -284,13 +285,13 @@ def shows_frames(spec: EnvSpec) -> bool:
     import gymnasium
     import ogbench  # noqa: F401  (registers its environments)
 
-    registered = gymnasium.registry.get(spec.env_id)
-    return registered is not None and registered.kwargs.get("ob_type") == "pixels"
+    known = gymnasium.registry.get(spec.env_id)
+    return known is not None and known.kwargs.get("ob_type") == "pixels"
 
 
-def _is_ogbench(registered: Any) -> bool:
+def _is_ogbench(known: Any) -> bool:
     """Whether a Gymnasium spec is one of OGBench's offline tasks (mazes, manipulation)."""
-    entry = registered.entry_point
+    entry = known.entry_point
     return isinstance(entry, str) and entry.startswith(("ogbench.manipspace", "ogbench.locomaze"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import gymnasium
@@ -36,7 +37,8 @@ class SeededEnv:
         """Begin an episode; returns its first observation."""
         reset, action, other = episode_seeds(seed, episode)
         self._generator = np.random.MT19937(other)
-        self.env.action_space.seed(action)
+        for layer in _layers(self.env):  # A wrapper may have a space of its own.
+            layer.action_space.seed(action)
         observation: NDArray[Any] = self._alone(lambda: self.env.reset(seed=reset))[0]
         return observation
 
@@ -67,6 +69,14 @@ def episode_seeds(seed: int, episode: int) -> tuple[int, int, int]:
     """Three independent seeds: of the environment, its action space, and the global generator."""
     words = np.random.SeedSequence(seed, spawn_key=(episode,)).generate_state(3)
     return int(words[0]), int(words[1]), int(words[2])
+
+
+def _layers(env: gymnasium.Env[Any, Any]) -> Iterator[gymnasium.Env[Any, Any]]:
+    """The environment and all that it wraps."""
+    yield env
+    while isinstance(env, gymnasium.Wrapper):
+        env = env.env
+        yield env
 
 
 def _pin_action_space(env: gymnasium.Env[Any, Any]) -> None:

@@ -23,7 +23,10 @@ def column_numbers(column: Any, what: str) -> Array:
             different lengths.
         pyarrow.ArrowException: the column contradicts itself.
     """
-    chunks = [_chunk(chunk, what) for chunk in getattr(column, "chunks", [column])]
+    chunks, row = [], 0
+    for chunk in getattr(column, "chunks", [column]):
+        chunks.append(_chunk(chunk, what, row))
+        row += len(chunk)
     chunks = [chunk for chunk in chunks if len(chunk)] or chunks[:1]
     if not chunks:
         return np.zeros(0, np.float32)
@@ -32,7 +35,8 @@ def column_numbers(column: Any, what: str) -> Array:
     return np.concatenate(chunks) if len(chunks) > 1 else chunks[0]
 
 
-def _chunk(chunk: Any, what: str) -> Array:
+def _chunk(chunk: Any, what: str, first: int) -> Array:
+    """The numbers of a chunk, which begins at row `first`."""
     import pyarrow as pa
 
     kinds = pa.types
@@ -65,8 +69,8 @@ def _chunk(chunk: Any, what: str) -> Array:
     if len(widths) and (widths != widths[0]).any():
         row = int(np.argmax(widths != widths[0]))
         raise DeFlowError(
-            f"{what} are ragged: row {row} has {widths[row]} numbers, and row 0 has {widths[0]}; "
-            "every row must have the same width."
+            f"{what} are ragged: row {first + row} has {widths[row]} numbers, and row {first} has "
+            f"{widths[0]}; every row must have the same width."
         )
     return numbers.reshape(len(widths), int(widths[0]) if len(widths) else 0)
 

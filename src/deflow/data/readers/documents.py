@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
 import json
 import math
 import re
 from pathlib import Path
 from typing import Any
 
+from deflow.core.entry import registered
 from deflow.core.errors import DeFlowError
 from deflow.data.readers.raw import Environment
 
@@ -18,8 +17,6 @@ _ENV_ID = re.compile(r"[\w.-]+(/[\w.-]+)?-v\d+")
 _WORD = re.compile(r"[\w .,+-]*")
 _LARGEST = 1 << 63
 """Beyond every whole number that an environment is made with; JSON knows no end."""
-_HOMES = ("ogbench", "gymnasium_robotics")
-"""Packages that register their environments when they are imported."""
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -74,18 +71,6 @@ def environment_of(text: Any, *, flatten: bool) -> tuple[Environment | None, str
         kwargs = {**kwargs, "max_episode_steps": steps}
     kept = {k: v for k, v in kwargs.items() if k != "render_mode"}
     return Environment(env_id, tuple(kept.items()), flatten), ""
-
-
-def registered(env_id: str) -> Any:
-    """What Gymnasium knows of an id, also where its package was not imported yet."""
-    import gymnasium
-
-    for home in _HOMES:
-        if env_id in gymnasium.registry:
-            break
-        with contextlib.suppress(ImportError):
-            importlib.import_module(home)
-    return gymnasium.registry.get(env_id)
 
 
 def _is_plain(value: Any, depth: int) -> bool:

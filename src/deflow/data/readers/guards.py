@@ -62,6 +62,6 @@ def require_package(package: str, extra: str, path: Path) -> None:
 
     if find_spec(package) is None:
         raise DeFlowError(
-            f"{path} is read with {package}, which is not installed; in a clone of DeFlow: "
-            f"pip install '.[{extra}]'"
+            f"{path} takes {package}, which is not installed: pip install '.[{extra}]' in a clone "
+            "of DeFlow."
         )

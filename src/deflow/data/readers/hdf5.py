@@ -11,9 +11,9 @@ import numpy as np
 
 from deflow.core.errors import DeFlowError
 from deflow.data.columns_map import Columns
-from deflow.data.hdf5 import read_hdf5
+from deflow.data.hdf5 import names_of, read_hdf5
 from deflow.data.readers.assemble import Table, assemble, known_names
-from deflow.data.readers.guards import one_error, require_package
+from deflow.data.readers.guards import require_package
 from deflow.data.readers.raw import RawData
 
 Array = np.ndarray[Any, Any]
@@ -44,18 +44,7 @@ def read(path: Path, columns: Columns) -> RawData:
 def dataset_names(path: Path) -> list[str]:
     """The full name of every dataset in the file, which is judged as `read_hdf5` does."""
     require_package("h5py", "files", path)
-    import h5py
-
-    read_hdf5(path, wanted=())
-    names: list[str] = []
-
-    def note(name: str, member: Any) -> None:
-        if isinstance(member, h5py.Dataset):
-            names.append(name)
-
-    with one_error(path, "HDF5 file"), h5py.File(path, "r") as file:
-        file.visititems(note)
-    return names
+    return names_of(path)
 
 
 def episode_groups(path: Path, names: Sequence[str], first: str, columns: Columns) -> list[str]:

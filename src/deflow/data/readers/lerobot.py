@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from deflow.core.errors import DeFlowError
+from deflow.data import checks
 from deflow.data.columns_map import NONE, Columns
 from deflow.data.readers.assemble import assemble
 from deflow.data.readers.documents import read_object
@@ -63,7 +64,8 @@ def read(path: Path, columns: Columns) -> RawData:
         )
     if "frame_index" in whole.names:
         frames = np.concatenate(whole.read(["frame_index"])["frame_index"])
-        apart = np.diff(frames.reshape(len(frames), -1)[:, 0]) != 1
+        frames = checks.column(frames, f"{path}: frame_index", len(raw.observations))
+        apart = np.diff(frames) != 1
         apart &= ~raw.ends()[:-1]
         if apart.any():
             raise DeFlowError(

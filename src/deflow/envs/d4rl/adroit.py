@@ -39,8 +39,8 @@ def make(first: str, rest: str, render_mode: str | None) -> gymnasium.Env[Any, A
             import gymnasium_robotics
     except ImportError as error:
         raise DeFlowError(
-            "Adroit's environments need the package gymnasium-robotics; install it with: "
-            "pip install gymnasium-robotics"
+            "Adroit's environments need the package gymnasium-robotics: pip install '.[d4rl]' in a "
+            "clone of DeFlow."
         ) from error
     gymnasium.register_envs(gymnasium_robotics)
     env = gymnasium.make(
