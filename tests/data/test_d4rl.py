@@ -283,7 +283,5 @@ def test_without_h5py_it_is_said_before_anything_is_fetched_or_played(
 ):
     monkeypatch.setattr("importlib.util.find_spec", lambda *_: None)
     monkeypatch.setattr("deflow.data.d4rl.fetch", lambda *_: pytest.fail("fetched"))
-    with pytest.raises(
-        DeFlowError, match=r"h5py, which is not installed: .*d4rl"
-    ):
+    with pytest.raises(DeFlowError, match=r"h5py, which is not installed: .*d4rl"):
         load_d4rl(TASKS[name], tmp_path)
