@@ -149,7 +149,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.fixture(scope="module", params=OPTIONS)
+@pytest.fixture(scope="module", params=["kept", pytest.param("left", marks=pytest.mark.slow)])
 def recorded(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
     file = tmp_path_factory.mktemp("parity") / f"{request.param}.npz"
     record(file, {**CONFIG, **OPTIONS[request.param]})

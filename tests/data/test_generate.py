@@ -74,13 +74,13 @@ def test_the_files_are_the_same_for_one_worker_and_two(dataset: str, tmp_path: P
     "dataset",
     [
         "cube-double-play-v0",
-        "cube-double-noisy-v0",
+        pytest.param("cube-double-noisy-v0", marks=pytest.mark.slow),
         "scene-play-v0",
         pytest.param("scene-noisy-v0", marks=pytest.mark.slow),
         "puzzle-3x3-play-v0",
         pytest.param("puzzle-3x3-noisy-v0", marks=pytest.mark.slow),
         "pointmaze-medium-navigate-v0",
-        "pointmaze-teleport-navigate-v0",
+        pytest.param("pointmaze-teleport-navigate-v0", marks=pytest.mark.slow),
     ],
 )
 def test_an_episode_is_the_same_whatever_was_played_before(dataset: str) -> None:

@@ -21,6 +21,8 @@ from deflow.data.dataset import Dataset
 from deflow.data.inspect import describe, inspect
 from deflow.data.provenance import file_entry, provenance_file
 
+SLOW = pytest.mark.slow
+
 
 def run(capsys: pytest.CaptureFixture[str], command: type[Any], *args: str) -> str:
     assert tyro.cli(command, args=list(args)).run() == 0
@@ -119,7 +121,7 @@ def seen(small_sets: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.parametrize(
-    "task", [pytest.param("-singletask", marks=pytest.mark.slow), "-singletask-task1", ""]
+    "task", ["", *(pytest.param(t, marks=SLOW) for t in ("-singletask", "-singletask-task1"))]
 )
 def test_visual_sets_are_inspected_like_those_of_states(
     seen: Path, small_sets: Path, task: str

@@ -130,6 +130,7 @@ def test_what_is_wrong_is_said_before_anything_is_written(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_value_whose_run_diverged_is_marked(
     sweeping: Callable[..., None], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):

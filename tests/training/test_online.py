@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -21,6 +22,7 @@ from deflow.agents.iql import IQL
 from deflow.agents.rebrac import ReBRAC
 from deflow.agents.sac import SAC
 from deflow.api import train
+from deflow.core.agent import ONLINE, Phase
 from deflow.data.dataset import Dataset
 from deflow.envs.lockstep import APART
 from deflow.envs.seeded import SeededEnv
@@ -32,9 +34,9 @@ from deflow.training.held_out import hold_out
 from deflow.training.recorder import Recorder
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import summarize
-from deflow.training.train import resume
+from deflow.training.train import prepare_again, resume
 
-ONLINE = {"online_steps": 40, "env": toy.ENV}
+WORLD = {"online_steps": 40, "env": toy.ENV}
 
 
 def replay_of(folder: RunFolder) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -56,7 +58,7 @@ def offline(training: Training) -> RunFolder:
 @pytest.fixture(scope="module")
 def online(training: Training) -> RunFolder:
     """Offline, then online, in one run of two seeds."""
-    return training(**ONLINE, eval_episodes=2)
+    return training(**WORLD, eval_episodes=2)
 
 
 def test_a_run_goes_on_from_the_data_into_the_world(online: RunFolder):
@@ -114,7 +116,7 @@ def test_a_run_that_was_stopped_online_ends_as_if_it_had_not_been(
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, where, name, call)
         with pytest.raises(Stop):
-            training(**ONLINE, eval_episodes=2, run_dir=tmp_path / "it")
+            training(**WORLD, eval_episodes=2, run_dir=tmp_path / "it")
     again = resume(tmp_path / "it", data)
     assert_same(again, online)
     (mine, my_books), (theirs, their_books) = replay_of(again), replay_of(online)
@@ -130,7 +132,7 @@ def test_an_environment_that_does_not_repeat_itself_begins_anew_and_keeps_what_w
     with pytest.MonkeyPatch.context() as patch:
         stop_at(patch, loops.OnlineLoop, "_chunk", 1)
         with pytest.raises(Stop):
-            training(**{**ONLINE, "env": "tests.training.fickle:make"}, run_dir=tmp_path / "it")
+            training(**{**WORLD, "env": "tests.training.fickle:make"}, run_dir=tmp_path / "it")
     again = resume(tmp_path / "it", data)
     assert "did not repeat its unfinished episode" in " ".join(capsys.readouterr().err.split())
     columns, books = replay_of(again)
@@ -190,6 +192,7 @@ def test_the_flow_first_schedule_goes_online_too(
     assert lines[-1]["phase"] == "online"
 
 
+@pytest.mark.slow
 def test_several_updates_follow_each_step_where_asked(tmp_path: Path):
     agent = SAC(hidden=(16, 16), batch_size=16, random_steps=2)
     options = {**toy.SHORT, "seeds": (0,), "online_steps": 8, "updates_per_step": 3}
@@ -200,7 +203,7 @@ def test_several_updates_follow_each_step_where_asked(tmp_path: Path):
 @pytest.mark.slow
 def test_rebrac_knows_the_actions_that_followed(data: Dataset, tmp_path: Path):
     agent = ReBRAC(hidden=(16, 16), batch_size=16)
-    folder = train("toy", agent, dataset=data, **toy.SHORT, **ONLINE, run_dir=tmp_path / "it")
+    folder = train("toy", agent, dataset=data, **toy.SHORT, **WORLD, run_dir=tmp_path / "it")
     columns, _ = replay_of(folder)
     found, actions = columns["next_actions"], columns["actions"]
     apart = (columns["observations"][:, 1:] != columns["next_observations"][:, :-1]).any(-1)
@@ -243,7 +246,7 @@ def test_a_worker_that_dies_costs_its_episode_and_the_run_goes_on(
     training: Training, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ):
     fatal = "tests.training.fickle:make_fatal"
-    folder = training(**{**ONLINE, "env": fatal}, run_dir=tmp_path / "it")
+    folder = training(**{**WORLD, "env": fatal}, run_dir=tmp_path / "it")
     said = " ".join(capsys.readouterr().err.split())
     assert "seed0 gives up episode 1 (steps dropped: 3)" in said
     columns, books = replay_of(folder)
@@ -286,7 +289,7 @@ def test_a_setting_on_which_a_column_depends_cannot_vary_inside_a_family(data: D
 def test_what_cannot_be_learnt_online_is_refused(
     agent: Any, options: dict[str, Any], message: str, data: Dataset, tmp_path: Path
 ):
-    chosen = {**toy.SHORT, **ONLINE, "dataset": data, **options}
+    chosen = {**toy.SHORT, **WORLD, "dataset": data, **options}
     with pytest.raises(DeFlowError, match=message):
         train("toy", agent, **chosen, run_dir=tmp_path / "it")
     assert not (tmp_path / "it").exists()
@@ -404,7 +407,7 @@ def test_a_phase_has_ten_checkpoints_in_whole_chunks_but_where_nothing_can_be_me
     found: list[int] = []
     save = checkpoint.save
     monkeypatch.setattr(checkpoint, "save", lambda *a, **k: (found.append(a[1]), save(*a, **k))[1])
-    training(**ONLINE, checkpoint_every=0, run_dir=tmp_path / "it")
+    training(**WORLD, checkpoint_every=0, run_dir=tmp_path / "it")
     assert found == [10, 20, 30, 40, *range(44, 81, 4)]
 
 
@@ -441,6 +444,7 @@ def test_a_world_that_fails_while_it_is_judged_in_is_begun_again(
     assert len(folder.read_lines(folder.evaluations)) == 4
 
 
+@pytest.mark.slow
 def test_what_was_met_is_kept_where_judging_fails(
     offline: RunFolder, data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
@@ -449,33 +453,26 @@ def test_what_was_met_is_kept_where_judging_fails(
     def fail(*_: object) -> None:
         raise DeFlowError("No world to be judged in.")
 
-    options = {"run_dir": tmp_path / "it", "dataset": data, "eval_every": 6, "checkpoint_every": 4}
+    options = {"dataset": data, "eval_every": 6, "checkpoint_every": 4}
     with monkeypatch.context() as patch:
         patch.setattr(Recorder, "evaluate", fail)
         with pytest.raises(DeFlowError, match="No world"):
-            finetune(offline.path, 10, **options)
+            finetune(offline.path, 10, run_dir=tmp_path / "it", **options)
     folder = RunFolder(tmp_path / "it")
     assert replay_of(folder)[1]["met"] == [6, 6]
     again = resume(folder.path, data)
-    finetune(offline.path, 10, **{**options, "run_dir": tmp_path / "whole"})
-    assert_same(again, RunFolder(tmp_path / "whole"))
+    assert_same(again, finetune(offline.path, 10, run_dir=tmp_path / "whole", **options))
 
 
-def test_online_a_long_chunk_does_not_put_off_what_is_looked_after(
-    training: Training, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    lengths: list[int] = []
-    right = loops.OnlineLoop._chunk
-
-    def chunk(self: Any, worlds: Any, guard: Any, states: Any, length: int) -> Any:
-        lengths.append(length)
-        return right(self, worlds, guard, states, length)
-
-    monkeypatch.setattr(loops.OnlineLoop, "_chunk", chunk)
+def test_online_a_long_chunk_does_not_put_off_what_is_looked_after(online: RunFolder):
     every = {"chunk": 1000, "log_every": 1000, "checkpoint_every": 1000, "eval_every": 1000}
-    options = {**ONLINE, **every, "online_steps": 150, "eval_episodes": 0}
-    training(**options, run_dir=tmp_path / "it")
-    assert lengths == [100, 50]
+    config = dataclasses.replace(online.config(), online_steps=150, **every)
+    rest: Any = None
+    phases = [Phase(name, 150, 1, rest, rest) for name in ("joint", ONLINE)]
+    recorder = Recorder(config, rest, online, rest, phases)
+    assert recorder.until_next(judged=True) == 150
+    recorder.position.phase = 1
+    assert recorder.until_next(judged=True) == 100
 
 
 def test_a_run_that_went_online_is_judged_by_its_data_too(online: RunFolder, data: Dataset):
@@ -483,19 +480,11 @@ def test_a_run_that_went_online_is_judged_by_its_data_too(online: RunFolder, dat
     assert found.fit.transitions + found.held.transitions == data.transitions
 
 
-def test_a_run_is_taken_up_with_the_file_that_it_began_from(tmp_path: Path):
-    file = tmp_path / "mine.npz"
-    toy.save(file)
-    options = {**toy.SHORT, "env": toy.ENV, "eval_episodes": 0, "seeds": (0,)}
-    run = train(
-        "mine",
-        IQL(hidden=(16, 16), batch_size=16),
-        dataset=file,
-        **options,
-        run_dir=tmp_path / "it",
-    )
-    found = finetune(run.path, 5, dataset=str(file))
-    assert resume(found.path, dataset=file).finished()
+def test_a_run_is_taken_up_with_a_file_of_its_data(offline: RunFolder, tmp_path: Path):
+    file = toy.save(tmp_path / "mine.npz")
+    for given in (file, str(file)):
+        job = prepare_again(offline, offline.config(), given)
+        assert job.logged().fingerprint() == toy.dataset().fingerprint()
 
 
 def test_a_run_stays_in_its_task(offline: RunFolder, data: Dataset, tmp_path: Path):

@@ -104,6 +104,7 @@ def chain_error(masks: tuple[float, float, float], discount: float = 0.9) -> np.
     return np.abs(values(found, jnp.eye(3), jnp.full((3, 1), 0.5)).mean(1) - CHAIN).max(-1)
 
 
+@pytest.mark.slow
 def test_the_value_of_a_fixed_policy_on_a_chain_is_recovered():
     assert chain_error((1, 1, 0)).max() < 0.05
 

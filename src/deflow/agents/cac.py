@@ -165,11 +165,8 @@ class CAC(Rescaled, Critical):
     def averaged(self, state: Any, grads: Grads, clock: Clock) -> dict[str, Any]:
         """The targets, and now and then the averaged actor: a branch on the family's one clock."""
         due = (clock.step >= self.ema_start) & (clock.step % self.ema_every == 0)
-        ema_actor = jax.lax.cond(
-            due,
-            lambda: polyak(state.ema_actor, state.actor.model, 1 - self.ema_decay),
-            lambda: state.ema_actor,
-        )
+        move = partial(polyak, state.ema_actor, state.actor.model, 1 - self.ema_decay)
+        ema_actor = jax.lax.cond(due, move, lambda: state.ema_actor)
         return {**super().averaged(state, grads, clock), "ema_actor": ema_actor}
 
     def draw_update(self, key: PRNGKeyArray, spec: Spec) -> CACNoise:
@@ -185,10 +182,8 @@ class CAC(Rescaled, Critical):
     def draw_act(self, key: PRNGKeyArray, spec: Spec) -> ActNoise:
         samples_key, gumbel_key = jax.random.split(key)
         shape = (self.act_samples, self.sampling_steps, spec.action_dim)
-        return ActNoise(
-            jax.random.normal(samples_key, shape),
-            jax.random.gumbel(gumbel_key, (self.act_samples,)),
-        )
+        samples = jax.random.normal(samples_key, shape)
+        return ActNoise(samples, jax.random.gumbel(gumbel_key, (self.act_samples,)))
 
     def act(
         self,
