@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 
+from committed import committed
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.experiments.lineup import mark_best, record, train_all
@@ -68,12 +69,10 @@ def report(options: argparse.Namespace) -> None:
     folders = {name: folder for name, folder in folders.items() if folder.finished()}
     if not folders:
         return
-    records = [record(name, folder) for name, folder in folders.items()]
-    mark_best(records)
     command = "python benchmarks/learning_table.py"
+    records = [committed(record(name, folder), command) for name, folder in folders.items()]
+    mark_best(records)
     for entry in records:
-        del entry["run_dir"]
-        entry["provenance"]["command"] = command  # The words it was begun by name local folders.
         entry["interval"] = interval([member["success"] for member in entry["members"]])
     document: dict[str, Any] = {
         "command": command,

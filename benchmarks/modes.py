@@ -1,10 +1,10 @@
 """Which behaviours and extractions keep the modes of the data? `python benchmarks/modes.py`.
 
-One state; actions in the plane at 1, 2, 4 or 8 equally likely modes on a circle, as far
-out. The reward is the distance from the middle, so that each mode has a slope of its own to climb,
-and opposite modes call for opposite shifts. Every system is trained for the same steps on three
-seeds in one program; then 1000 actions are drawn. Reported are the modes that are kept (those that
-get at least half of their due share of the actions) and the share of actions near any mode. Writes
+One state; actions in the plane at 1, 2, 4 or 8 equally likely modes on a circle. The reward is the
+distance from the middle, so that each mode has a slope of its own to climb, and opposite modes call
+for opposite shifts. Every system is trained for the same steps on three seeds in one program; then
+1000 actions are drawn. Reported are the modes that are kept (those that get at least half of their
+due share of the actions) and the share of actions near any mode. Writes
 `benchmarks/results/modes.json` and `docs/images/modes.png`.
 """
 

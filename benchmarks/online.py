@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from committed import committed
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
@@ -84,13 +85,11 @@ def report(options: argparse.Namespace) -> None:
     folders = {name: folder for name, folder in folders.items() if folder.finished()}
     if not folders:
         return
-    records = [record(name, folder) for name, folder in folders.items()]
     command = f"python benchmarks/online.py --task {options.task}"
+    records = [committed(record(name, folder), command) for name, folder in folders.items()]
     for entry, folder in zip(records, folders.values(), strict=True):
-        del entry["run_dir"]
         curve = folder.read_lines(folder.evaluations)
         entry["curve"] = [{name: point[name] for name in KEPT} for point in curve]
-        entry["provenance"]["command"] = command  # The words it was begun by name local folders.
     document: dict[str, Any] = {
         "command": command,
         "task": options.task,

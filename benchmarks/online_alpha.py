@@ -18,6 +18,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from committed import committed
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
@@ -94,14 +95,11 @@ def main() -> None:
     panels = figure.subplots(1, len(options.tasks), squeeze=False, sharey=True)[0]
     for axes, task in zip(panels, options.tasks, strict=True):
         folder, found = run(task, options)
-        document["tasks"][task] = found
+        document["tasks"][task] = committed(found, document["command"])
         drawn(axes, folder, task)
         for point in found["points"]:
             alpha = name_of(point["settings"]["fixed_alpha"])
             print(f"| {task} | {alpha} | {score_text(point, 'success')} |")
-        found["provenance"]["command"] = document["command"]
-        for place in ("run_dir", "figure"):
-            del found[place]
     panels[0].set_ylabel("success (%)")
     panels[-1].legend(title="alpha")
     options.out.write_text(json.dumps(document, indent=1) + "\n")

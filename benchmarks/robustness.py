@@ -18,6 +18,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from committed import committed
 from deflow.agents.decision_flow import DFDir, DFDiv
 from deflow.agents.deflow import DeFlow
 from deflow.core.agent import Agent
@@ -177,10 +178,8 @@ def main() -> None:
     options = parser.parse_args()
     generate("cube-single-play-v0", episodes=300, workers=2, data_dir=options.data_dir)
     for study in options.studies:
-        document = STUDIES[study](options)
-        document["provenance"]["command"] = f"python benchmarks/robustness.py {study}"
-        for local in ("run_dir", "figure"):
-            document.pop(local, None)
+        command = f"python benchmarks/robustness.py {study}"
+        document = committed(STUDIES[study](options), command)
         name = study.replace("-", "_")
         (options.results / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
         picture(study, document, options.images / f"{name}.png")

@@ -55,7 +55,7 @@ def flow_actions(flow: Any, observations: Any, noise: Any, steps: int) -> Any:
 
 
 def total_loss(
-    models: Any, target_critic: Any, batch: Batch, noise: Any, config: Any, step: int
+    models: Any, target_critic: Any, batch: Batch, noise: Any, config: Any, fixed: bool
 ) -> Any:
     flow, refinement, steps = models["flow"], models["refinement"], config["flow_steps"]
 
@@ -72,7 +72,6 @@ def total_loss(
 
     x1, x0, t = batch.actions, noise.flow.x0, noise.flow.t
     velocity = flow(batch.observations, (1 - t) * x0 + t * x1, t)
-    fixed = config["fix_bc_flow_online"] and step > config["offline_steps"]
     flow_loss = jnp.zeros(()) if fixed else jnp.mean((velocity - (x1 - x0)) ** 2)
 
     actions, residual = policy(batch.observations, noise.actor)
@@ -121,10 +120,11 @@ def record(file: Path, config: dict[str, Any]) -> None:
     data["act/observations"], last = batch.observations, None
     for k in range(UPDATES):
         noise = agent.draw_joint(jax.random.key(k), SPEC)
+        fixed = config["fix_bc_flow_online"] and 1 + k > config["offline_steps"]
         data |= {f"batch{k}/{name}": getattr(batch, name) for name in names}
         data |= {f"noise{k}/flow_x0": noise.flow.x0, f"noise{k}/flow_t": noise.flow.t}
         data |= {f"noise{k}/target_noise": noise.target, f"noise{k}/actor_noise": noise.actor}
-        (data[f"loss{k}"], info), grads = learn(models, target_critic, batch, noise, config, 1 + k)
+        (data[f"loss{k}"], info), grads = learn(models, target_critic, batch, noise, config, fixed)
         data |= {f"info{k}/{name}": value for name, value in info.items()}
         keep(f"grads{k}", grads)
         # Their targets average the parameters that the step began from.

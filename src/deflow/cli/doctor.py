@@ -92,7 +92,15 @@ def _looked(group: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     except ImportError as error:
         return [Finding(group, "look", f"not possible: {error}", False, "see the versions above")]
     except OSError as error:
-        return [Finding(group, "look", f"not possible: {error}", False, "choose another folder")]
+        return [
+            Finding(
+                group,
+                "look",
+                f"not possible: {error}",
+                False,
+                "mend that, or choose another folder",
+            )
+        ]
 
 
 def versions() -> list[Finding]:
@@ -118,12 +126,10 @@ def devices() -> list[Finding]:
         import jax
 
         kinds = [f"{d.platform}:{d.id} ({d.device_kind})" for d in jax.devices()]
-        chosen = "JAX_PLATFORMS" in os.environ
-        on_cpu = jax.default_backend() == "cpu" and not chosen
+        on_cpu = jax.default_backend() == "cpu" and "JAX_PLATFORMS" not in os.environ
         idle_gpu = on_cpu and shutil.which("nvidia-smi") is not None
-        hint = "an NVIDIA GPU is unused; in a clone of DeFlow: pip install '.[cuda]'"
-        said = hint if idle_gpu else ""
-        computing = Finding("devices", "computing", ", ".join(kinds), not idle_gpu, said)
+        hint = "an NVIDIA GPU is unused: pip install '.[cuda]' in a clone" if idle_gpu else ""
+        computing = Finding("devices", "computing", ", ".join(kinds), not idle_gpu, hint)
     except (ImportError, RuntimeError) as error:
         reason = (str(error).splitlines() or ["no reason given"])[0]
         hint = "install JAX for this machine, or set JAX_PLATFORMS=cpu"

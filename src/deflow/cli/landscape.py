@@ -51,7 +51,6 @@ class Landscape:
         from rich.console import Console
         from rich.table import Table
 
-        from deflow.cli.options import own_again
         from deflow.core.checks import require
         from deflow.core.errors import DeFlowError
         from deflow.experiments.landscape import Plane, draw, look
@@ -67,7 +66,7 @@ class Landscape:
         found = look(
             folders,
             self.state,
-            dataset=own_again(folders[0], self.data),
+            dataset=self.data,
             samples=self.samples,
             seed=self.seed,
             member=self.member,

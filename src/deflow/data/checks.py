@@ -103,10 +103,10 @@ def actions(value: Any, what: str, rows: int) -> Array:
     Numbers outside by no more than rounding are clipped. All are clipped to +-(1 - 1e-5), as the
     published code does, so that an inverse tanh stays finite.
     """
-    raw = numbers(value, what) if not isinstance(value, Mapping) else value
-    if isinstance(raw, np.ndarray):
-        refuse_discrete(raw, what)
-    array = same_rows(matrix(raw, what), what, rows)
+    if not isinstance(value, Mapping):
+        value = numbers(value, what)
+        refuse_discrete(value, what)
+    array = same_rows(matrix(value, what), what, rows)
     outside = np.abs(array) > 1.0 + ROUNDING
     if outside.any():
         row, place = (int(i) for i in np.argwhere(outside)[0])

@@ -61,7 +61,8 @@ def download_set(dataset: str, folder: Path, *, url: str = OFFICIAL) -> Path:
 
 
 def fetch(url: str, path: Path, bar: Progress) -> None:
-    """Fetch one file, continuing after each broken connection as long as there is progress."""
+    """Fetch one file, continuing after each broken connection as long as there is progress; where
+    another process fetches it already, wait for that."""
     part = path.with_name(f"{path.name}.part")
     with _turn(part):
         if path.exists():  # Another process has fetched it in the meantime.

@@ -20,6 +20,7 @@ from deflow.core.checks import require, require_choices
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import progress_bar
 from deflow.data.dataset import Dataset
+from deflow.data.transforms import standardised
 
 Scale = Literal["raw", "standard"]
 Rows = NDArray[np.intp]
@@ -32,8 +33,6 @@ NORMAL = 1.96
 """Deviations on either side of the mean that hold 95% of a normal distribution."""
 BLOCK_ROWS, BLOCK_QUERIES = 16_384, 128
 """Distances that are in memory at one time: 8 MB, which the caches of a CPU hold too."""
-_ROWS = 1 << 16
-"""Rows that are standardised at a time, in double precision."""
 
 
 @dataclass(frozen=True)
@@ -201,12 +200,7 @@ def _standardised(states: NDArray[np.float32]) -> NDArray[np.float32]:
     """States with every column of mean 0 and deviation 1; one that never changes stays at 0."""
     mean = states.mean(axis=0, dtype=np.float64)
     deviation = states.std(axis=0, dtype=np.float64)
-    unit = np.where(deviation > 0, deviation, 1.0)
-    scaled = np.empty_like(states)
-    for first in range(0, len(states), _ROWS):
-        part = slice(first, first + _ROWS)
-        scaled[part] = (states[part] - mean) / unit
-    return scaled
+    return standardised(states, mean, np.where(deviation > 0, deviation, 1.0))
 
 
 def nearest(

@@ -139,15 +139,21 @@ class Normal:
             raise DeFlowError(
                 f"observations have {width} columns, and were normalised with {len(self.mean)}."
             )
-        mean, unit = np.asarray(self.mean), np.asarray(self.std) + self.epsilon
         rows = array.reshape(-1, width)
-        scaled = np.empty(rows.shape, np.float32)
-        with np.errstate(over="ignore"):
-            for first in range(0, len(rows), _ROWS):
-                part = slice(first, first + _ROWS)
-                # As float32 first: the same number in two precisions stays the same.
-                scaled[part] = (rows[part].astype(np.float32).astype(np.float64) - mean) / unit
+        scaled = standardised(rows, np.asarray(self.mean), np.asarray(self.std) + self.epsilon)
         return scaled.reshape(array.shape)
+
+
+def standardised(rows: Array, mean: Array, unit: Array) -> Floats:
+    """(rows - mean) / unit, [rows, columns], in double precision and a block at a time: all at once
+    would take several times their bytes."""
+    scaled = np.empty(rows.shape, np.float32)
+    with np.errstate(over="ignore"):
+        for first in range(0, len(rows), _ROWS):
+            part = slice(first, first + _ROWS)
+            # As float32 first: the same number in two precisions stays the same.
+            scaled[part] = (rows[part].astype(np.float32).astype(np.float64) - mean) / unit
+    return scaled
 
 
 @dataclass(frozen=True)

@@ -94,7 +94,7 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     import ogbench  # noqa: F401  (registers its environments)
 
     _register_walkers()
-    registered(spec.env_id)
+    registered(spec.env_id)  # So that its package is imported, in a worker too.
     try:
         found = gymnasium.spec(spec.env_id)
     except (gymnasium.error.Error, ImportError) as error:

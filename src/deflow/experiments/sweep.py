@@ -36,6 +36,7 @@ def sweep(config: TrainConfig, out: Path, dataset: Data = None) -> dict[str, Any
     """
     name = config.agent.name
     folder = train_all({name: config}, dataset).folders[name]
+    # As it was begun: the same settings in another order are the same run.
     document, config = record(name, folder), folder.config()
     by_label = {member["member"]: member for member in document.pop("members")}
     points: dict[tuple[tuple[str, float], ...], list[dict[str, Any]]] = {}

@@ -51,7 +51,7 @@ class Experience:
         overwrite: bool = False,
     ):
         self.logged = dataset.transitions if dataset else 0
-        self.window = max(PUBLISHED_ROOM, self.logged + 1) if overwrite else None
+        self.window = window_of(dataset) if overwrite else None
         self.room = room_of(steps, dataset, overwrite)
         require_room(spec, members, self.room, fields)
         self.replay = empty(spec, members, self.room, fields)
@@ -165,10 +165,14 @@ class Experience:
         self.replay = eqx.tree_at(lambda r: r.fields["returns"], self.replay, known)
 
 
+def window_of(dataset: Dataset | None) -> int:
+    """Transitions that the official code's buffer holds, the data among them."""
+    return max(PUBLISHED_ROOM, (dataset.transitions if dataset else 0) + 1)
+
+
 def room_of(steps: int, dataset: Dataset | None, overwrite: bool) -> int:
     """Transitions that a member's replay of so many steps keeps at once."""
-    logged = dataset.transitions if dataset else 0
-    return min(steps, max(PUBLISHED_ROOM, logged + 1)) if overwrite else steps
+    return min(steps, window_of(dataset)) if overwrite else steps
 
 
 def require_room(spec: Spec, members: int, room: int, fields: tuple[str, ...]) -> int:

@@ -250,8 +250,6 @@ def _member(
 ) -> OffPolicyMember:
     episode = episodes_of(data)
     returns, known = discounted_returns(data, discount)
-    scale, bias = units  # In which the agent's Q is.
-    seen, _ = discounted_returns(replace(data, rewards=scale * data.rewards + bias), discount)
     at_starts, at_rows = episode[starts[0]], episode[rows[0]]
     over = partial(bootstrap, seed=seed)
     fitted, found = starts[1]["fitted"], rows[1]
@@ -269,7 +267,10 @@ def _member(
             f"discount of {discount:g}."
         )
     else:
-        q, earned, own = found["q"][inside], seen[rows[0]][inside], at_rows[inside]
+        scale, bias = units  # In which the agent's Q is.
+        own_rewards = replace(data, rewards=scale * data.rewards + bias)
+        own_returns, _ = discounted_returns(own_rewards, discount)
+        q, earned, own = found["q"][inside], own_returns[rows[0]][inside], at_rows[inside]
         calibration = Calibration(
             slope=over(slope_of(q, earned), own),
             rank_correlation=over(rank_correlation_of(q, earned), own),
