@@ -1,8 +1,17 @@
-"""What a script commits of a run."""
+"""What a script commits of a run, and what was committed before."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from deflow.core.errors import DeFlowError
+from deflow.training.run_folder import RunFolder
+
+CURVE = ("member", "phase", "step", "total_step", "train_seconds", "success")
+"""What is kept of each evaluation: enough to draw it again."""
 
 
 def committed(document: dict[str, Any], command: str) -> dict[str, Any]:
@@ -10,3 +19,26 @@ def committed(document: dict[str, Any], command: str) -> dict[str, Any]:
     command: the words that a run was begun by name such folders too."""
     kept = {name: value for name, value in document.items() if name not in ("run_dir", "figure")}
     return {**kept, "provenance": {**document["provenance"], "command": command}}
+
+
+def curve(folder: RunFolder) -> list[dict[str, Any]]:
+    """A run's evaluations, as they are committed."""
+    return [
+        {name: point[name] for name in CURVE} for point in folder.read_lines(folder.evaluations)
+    ]
+
+
+def gathered(
+    out: Path, fresh: Sequence[dict[str, Any]], order: Sequence[str]
+) -> list[dict[str, Any]]:
+    """The records of `out` with fresh ones in the place of their namesakes, in this order.
+
+    The systems of one table are trained on several days, and on machines that do not keep the
+    others' run folders. Raises `DeFlowError` where not all were trained on the same data.
+    """
+    before = json.loads(out.read_text())["agents"] if out.is_file() else []
+    records = {record["name"]: record for record in (*before, *fresh)}
+    prints = {record["provenance"]["dataset"]["fingerprint"] for record in records.values()}
+    if len(prints) > 1:
+        raise DeFlowError(f"{out} holds records of other data: give another --out.")
+    return [records[name] for name in order if name in records]

@@ -4,8 +4,8 @@ Cube-single task 1, 300 generated episodes, 3x256, three seeds, published settin
 gradient steps, 20,000 for systems whose step costs more than twice DeFlow's (a step of each of its
 phases taken together). It takes many hours on two cores: what is trained is kept, what was stopped
 goes on, and after each system the table of all that are finished is written to
-`benchmarks/results/learning_table.json`, its curves to `docs/images/learning_table.png`. `--agents`
-takes some of them, `--report` only writes.
+`benchmarks/results/learning_table.json`, its curves to `docs/images/learning_table.png`. What that
+file holds of other systems stays in it. `--agents` takes some of them, `--report` only writes.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from typing import Any
 
 import numpy as np
 
-from committed import committed
+from committed import committed, curve, gathered
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.experiments.lineup import mark_best, record, train_all
-from deflow.experiments.report import draw_report
+from deflow.experiments.report import draw_curves
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 from deflow.training.task import env_name
@@ -66,11 +66,13 @@ def interval(scores: list[float]) -> list[float]:
 def report(options: argparse.Namespace) -> None:
     """The table of all finished systems as JSON, as curves, and as lines for the page."""
     folders = {name: RunFolder(options.runs / name) for name in STEPS}
-    folders = {name: folder for name, folder in folders.items() if folder.finished()}
-    if not folders:
-        return
     command = "python benchmarks/learning_table.py"
-    records = [committed(record(name, folder), command) for name, folder in folders.items()]
+    fresh = [
+        {**committed(record(name, folder), command), "curve": curve(folder)}
+        for name, folder in folders.items()
+        if folder.finished()
+    ]
+    records = gathered(options.out, fresh, tuple(STEPS))
     mark_best(records)
     for entry in records:
         entry["interval"] = interval([member["success"] for member in entry["members"]])
@@ -79,10 +81,11 @@ def report(options: argparse.Namespace) -> None:
         "task": TASK,
         "episodes_of_data": 300,
         "agents": sorted(records, key=lambda entry: -entry["success"]["mean"]),
-        "missing": [name for name in STEPS if name not in folders],
+        "missing": [name for name in STEPS if name not in {entry["name"] for entry in records}],
     }
     options.out.write_text(json.dumps(document, indent=1) + "\n")
-    draw_report(list(folders.values()), options.figure, "step", "train_seconds")
+    curves = [(entry["name"], entry["curve"]) for entry in records if entry["curve"]]
+    draw_curves(curves, TASK, options.figure, "step", "train_seconds")
     for entry in document["agents"]:
         low, high = entry["interval"]
         print(

@@ -4,7 +4,8 @@ Cube-single task 1 from 300 generated episodes, 3x256, published settings otherw
 steps on the data, then 20,000 steps in the environment, three seeds in lockstep. DeFlow's offline
 run is gone on with twice, its prior learning and frozen; RLPD begins online. `--task` chooses
 another task, `--agents` some of the systems. What is trained is kept, what was stopped goes on.
-Writes `benchmarks/results/online_<environment>.json` and `docs/images/online_<environment>.png`.
+Writes `benchmarks/results/online_<environment>.json`, in which the records of other systems stay,
+and `docs/images/online_<environment>.png`.
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from committed import committed
+from committed import committed, curve, gathered
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
 from deflow.experiments.lineup import record
-from deflow.experiments.report import draw_report, score_text
+from deflow.experiments.report import draw_curves, score_text
 from deflow.training.config import TrainConfig
 from deflow.training.finetune import finetune
 from deflow.training.run_folder import RunFolder
@@ -29,8 +30,6 @@ from deflow.training.train import resume, train
 from schedules import TASK
 
 AGENTS = ("deflow", "deflow-frozen", "fql", "iql", "calql", "rlpd")
-KEPT = ("member", "phase", "step", "success")
-"""Of each evaluation."""
 
 
 def place(name: str, options: argparse.Namespace) -> RunFolder:
@@ -82,25 +81,25 @@ def run(name: str, options: argparse.Namespace) -> RunFolder:
 def report(options: argparse.Namespace) -> None:
     """The table of all finished systems as JSON and as lines for the page, and Figure 3."""
     folders = {name: place(name, options) for name in AGENTS}
-    folders = {name: folder for name, folder in folders.items() if folder.finished()}
-    if not folders:
-        return
+    label = env_name(options.task).replace("-", "_")
+    out = options.out or Path(f"benchmarks/results/online_{label}.json")
     command = f"python benchmarks/online.py --task {options.task}"
-    records = [committed(record(name, folder), command) for name, folder in folders.items()]
-    for entry, folder in zip(records, folders.values(), strict=True):
-        curve = folder.read_lines(folder.evaluations)
-        entry["curve"] = [{name: point[name] for name in KEPT} for point in curve]
+    fresh = [
+        {**committed(record(name, folder), command), "curve": curve(folder)}
+        for name, folder in folders.items()
+        if folder.finished()
+    ]
+    records = gathered(out, fresh, AGENTS)
     document: dict[str, Any] = {
         "command": command,
         "task": options.task,
         "episodes_of_data": options.episodes,
         "agents": records,
-        "missing": [name for name in AGENTS if name not in folders],
+        "missing": [name for name in AGENTS if name not in {entry["name"] for entry in records}],
     }
-    label = env_name(options.task).replace("-", "_")
-    out = options.out or Path(f"benchmarks/results/online_{label}.json")
     out.write_text(json.dumps(document, indent=1) + "\n")
-    draw_report(list(folders.values()), Path(f"docs/images/online_{label}.png"), "step")
+    curves = [(entry["name"], entry["curve"]) for entry in records]
+    draw_curves(curves, options.task, Path(f"docs/images/online_{label}.png"), "step")
     for entry in records:
         print(
             f"| {entry['name']} | {score_text(entry, 'success')} | {entry['train_seconds']:,.0f} |"

@@ -5,7 +5,8 @@ One family of six: DeFlow with alpha kept at 0.03, 0.1, 0.3, 1 and 3, and learnt
 published settings otherwise, 10,000 gradient steps on the data and 10,000 steps in the environment,
 on cube-single task 1 (300 generated episodes) and puzzle-3x3 task 3 (100, the task of which they
 hold successes). What is trained is kept, what was stopped goes on. Writes
-`benchmarks/results/online_alpha.json` and `docs/images/online_alpha.png`.
+`benchmarks/results/online_alpha.json`, where a task that `--tasks` leaves out stays as it is, and
+`docs/images/online_alpha.png`.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from committed import committed
+from committed import committed, curve
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
@@ -30,13 +31,14 @@ from deflow.training.run_folder import RunFolder
 from deflow.training.task import env_name
 from schedules import TASK
 
+COMMAND = "python benchmarks/online_alpha.py"
 ALPHAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0)
 TASKS = {TASK: 300, "puzzle-3x3-play-singletask-task3-v0": 100}
 """Episodes of data for each."""
 
 
-def run(task: str, options: argparse.Namespace) -> tuple[RunFolder, dict[str, Any]]:
-    """The family on one task, trained or found, and what it comes to."""
+def run(task: str, options: argparse.Namespace) -> dict[str, Any]:
+    """The family on one task, trained or found: what it comes to, and its curves."""
     environment = env_name(task)
     dataset = parse_task(task).dataset
     generate(dataset, episodes=TASKS[task], workers=2, data_dir=options.data_dir)
@@ -55,13 +57,12 @@ def run(task: str, options: argparse.Namespace) -> tuple[RunFolder, dict[str, An
         run_dir=out / "deflow",
         data_dir=options.data_dir,
     )
-    document = sweep(config, out)
-    return RunFolder(out / "deflow"), document
+    found = committed(sweep(config, out), COMMAND)
+    return {**found, "curve": curve(RunFolder(out / "deflow"))}
 
 
-def drawn(axes: Axes, folder: RunFolder, task: str) -> None:
+def drawn(axes: Axes, records: list[dict[str, Any]], task: str) -> None:
     """The curves of one family, a color for each multiplier."""
-    records = folder.read_lines(folder.evaluations)
     for alpha in ALPHAS:
         own = [r for r in records if r["member"].endswith(f"fixed_alpha{alpha:g}")]
         plot_members(axes, own, "total_step", name_of(alpha), "success")
@@ -90,18 +91,20 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/online_alpha.json"))
     parser.add_argument("--figure", type=Path, default=Path("docs/images/online_alpha.png"))
     options = parser.parse_args()
-    document: dict[str, Any] = {"command": "python benchmarks/online_alpha.py", "tasks": {}}
-    figure = Figure(figsize=(5.5 * len(options.tasks) + 1, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(options.tasks), squeeze=False, sharey=True)[0]
-    for axes, task in zip(panels, options.tasks, strict=True):
-        folder, found = run(task, options)
-        document["tasks"][task] = committed(found, document["command"])
-        drawn(axes, folder, task)
+    before = json.loads(options.out.read_text())["tasks"] if options.out.is_file() else {}
+    fresh = {task: run(task, options) for task in options.tasks}
+    records = {**before, **fresh}
+    tasks = {task: records[task] for task in TASKS if task in records}
+    figure = Figure(figsize=(5.5 * len(tasks) + 1, 4.2), layout="constrained")
+    panels = figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
+    for axes, (task, found) in zip(panels, tasks.items(), strict=True):
+        drawn(axes, found["curve"], task)
         for point in found["points"]:
             alpha = name_of(point["settings"]["fixed_alpha"])
             print(f"| {task} | {alpha} | {score_text(point, 'success')} |")
     panels[0].set_ylabel("success (%)")
     panels[-1].legend(title="alpha")
+    document = {"command": COMMAND, "tasks": tasks}
     options.out.write_text(json.dumps(document, indent=1) + "\n")
     save_figure(figure, options.figure)
 

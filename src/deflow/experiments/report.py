@@ -28,8 +28,8 @@ from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES, score_name
 from deflow.training.summary import summarize
 
-Run = tuple[RunFolder, list[dict[str, Any]]]
-"""A run and its evaluations."""
+Curve = tuple[str, list[dict[str, Any]]]
+"""A run's name and its evaluations, as `evaluations.jsonl` holds them."""
 
 
 def overview(folder: RunFolder) -> dict[str, Any]:
@@ -157,17 +157,23 @@ def print_report(folders: Sequence[RunFolder]) -> None:
 
 
 def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
+    """`draw_curves` of what these folders hold."""
+    runs = [(folder, folder.read_lines(folder.evaluations)) for folder in folders]
+    title = ", ".join(sorted({folder.config().task for folder, records in runs if records}))
+    draw_curves([(folder.path.name, records) for folder, records in runs], title, path, *xs)
+
+
+def draw_curves(runs: Sequence[Curve], title: str, path: Path, *xs: str) -> None:
     """Every run's evaluations on one picture, over `step` (the default), `train_seconds` or both.
 
     Where some went online, steps are counted through, and a line marks the hand-over, at which
     runs that learnt online alone begin. Up to six runs show their members as thin lines; of more,
-    the means alone can be told apart.
+    the means alone can be told apart. Raises `DeFlowError` where none was evaluated.
     """
     from matplotlib import colormaps
     from matplotlib.figure import Figure
 
-    runs = [(folder, folder.read_lines(folder.evaluations)) for folder in folders]
-    runs = [(folder, records) for folder, records in runs if records]
+    runs = [(name, records) for name, records in runs if records]
     if not runs:
         raise DeFlowError("None of the runs has been evaluated yet, so there is no curve to draw.")
     xs = xs or ("step",)
@@ -180,8 +186,8 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
     for axes, x in zip(panels, xs, strict=True):
         over = "total_step" if x == "step" else x
         axes.set_prop_cycle(color=colors)
-        for folder, records in runs:
-            plot_members(axes, records, over, folder.path.name, score)
+        for name, records in runs:
+            plot_members(axes, records, over, name, score)
         if over == "total_step":
             mark_hand_over(axes, every)
         if len(runs) > 6:
@@ -192,13 +198,13 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
         axes.grid(alpha=0.3)
     for axes in panels[1:]:
         axes.set_ylabel("")
-    figure.suptitle(", ".join(sorted({folder.config().task for folder, _ in runs})))
+    figure.suptitle(title)
     if len(runs) > 1:
         figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     save_figure(figure, path)
 
 
-def _side_by_side(runs: list[Run]) -> list[Run]:
+def _side_by_side(runs: list[Curve]) -> list[Curve]:
     """The runs, those that began online moved to where the others went online, if that is one
     place."""
     places = {place for _, records in runs for place in hand_overs(records)}
@@ -211,7 +217,7 @@ def _side_by_side(runs: list[Run]) -> list[Run]:
             return records
         return [{**record, "total_step": record["total_step"] + begun} for record in records]
 
-    return [(folder, moved(records)) for folder, records in runs]
+    return [(name, moved(records)) for name, records in runs]
 
 
 def score_text(record: dict[str, Any], score: str) -> str:
