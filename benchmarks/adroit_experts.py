@@ -23,11 +23,10 @@ from typing import Any
 
 import numpy as np
 
-from deflow.core.files import write_json
+from deflow.core.files import sha256, write_json
 from deflow.core.progress import progress_bar
 from deflow.data.adroit import EXPERTS, play_expert
 from deflow.data.d4rl import normalized_score
-from deflow.data.npz import sha256
 from deflow.data.readers.dapg import Expert
 from deflow.envs.d4rl import make_d4rl
 from deflow.training.run_folder import provenance

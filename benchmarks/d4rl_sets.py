@@ -28,11 +28,11 @@ from matplotlib.figure import Figure
 
 from deflow.agents.registry import from_settings, preset
 from deflow.core.errors import DeFlowError
-from deflow.core.files import write_json, written_whole
+from deflow.core.files import sync, write_json, written_whole
 from deflow.core.progress import progress_bar
 from deflow.data.adroit import replay_door_human, roll_expert
 from deflow.data.d4rl import normalized_score
-from deflow.data.folder import ensure_writable
+from deflow.data.folder import ensure_writable, sole_maker
 from deflow.data.hdf5 import read_hdf5
 from deflow.data.provenance import file_entry, provenance_file, read_json
 from deflow.data.recipes import Rows
@@ -89,19 +89,35 @@ def make(task: str, options: argparse.Namespace) -> None:
 
 
 def collect_maze(target: Path, steps: int) -> None:
-    """A ball on its way from one random cell to another, in D4RL's schema.
+    """The maze's set in D4RL's schema, unless it is there."""
+    import h5py
+
+    settings = {"steps": steps, "seed": SEED}
+    ensure_writable(target.parent)
+    with sole_maker(target.parent, MAZE):
+        if target.exists():
+            if read_json(provenance_file(target)).get("settings") != settings:
+                raise DeFlowError(
+                    f"{target} was made with other settings; delete it, or its folder."
+                )
+            return
+        columns = walk_maze(steps)
+        with written_whole(target) as temporary:
+            with h5py.File(temporary, "w") as file:
+                for name, column in columns.items():
+                    file.create_dataset(name, data=column, compression="gzip")
+            sync(temporary)
+            # Said first: a file of which nothing is known would be refused for ever.
+            files = {target.name: file_entry(temporary)}
+            write_json(provenance_file(target), {"settings": settings, "files": files})
+
+
+def walk_maze(steps: int) -> dict[str, np.ndarray[Any, Any]]:
+    """A ball on its way from one random cell to another.
 
     Rewards are the environment's, for its own fixed goal. A trajectory is cut where the ball has
     arrived, or after 300 steps on one way; the next goes on from there.
     """
-    import h5py
-
-    settings = {"steps": steps, "seed": SEED}
-    if target.exists():
-        if read_json(provenance_file(target)).get("settings") != settings:
-            raise DeFlowError(f"{target} was made with other settings; delete it, or its folder.")
-        return
-    ensure_writable(target.parent)
     env: Any = make_d4rl(MAZE).unwrapped
     rng, rows, age = np.random.default_rng(SEED), Rows(), 0
     observation, _ = env.reset(seed=SEED)
@@ -123,12 +139,7 @@ def collect_maze(target: Path, steps: int) -> None:
                 goal, age = rng.integers(len(WAY)), 0
             bar.advance(shown)
     columns = rows.stack()
-    columns["timeouts"] = columns["timeouts"].astype(np.bool_)
-    with written_whole(target) as temporary, h5py.File(temporary, "w") as file:
-        for name, column in columns.items():
-            file.create_dataset(name, data=column, compression="gzip")
-    files = {target.name: file_entry(target)}
-    write_json(provenance_file(target), {"settings": settings, "files": files})
+    return {**columns, "timeouts": columns["timeouts"].astype(np.bool_)}
 
 
 def config(task: str, name: str, options: argparse.Namespace) -> TrainConfig:

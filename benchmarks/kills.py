@@ -12,7 +12,6 @@ every line of metrics and evaluations (but for seconds) and the data files are c
 from __future__ import annotations
 
 import argparse
-import hashlib
 import json
 import os
 import random
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from deflow.core.files import sha256
 from deflow.core.trees import named_leaves
 from deflow.training.policy import load_family
 from deflow.training.run_folder import RunFolder, provenance
@@ -114,10 +114,7 @@ def untimed(folder: RunFolder, file: Path) -> list[dict[str, Any]]:
 
 def digests(folder: Path) -> dict[str, str]:
     """SHA-256 of the files of the set."""
-    return {
-        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
-        for path in sorted(folder.glob(f"{SET}*.npz"))
-    }
+    return {path.name: sha256(path) for path in sorted(folder.glob(f"{SET}*.npz"))}
 
 
 def compare(whole: Plan, killed: Plan) -> dict[str, Any]:

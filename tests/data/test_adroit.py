@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,11 @@ import numpy as np
 import pytest
 
 from deflow.core.errors import DeFlowError
+from deflow.core.files import sha256
 from deflow.data.adroit import EXPERTS, play_expert, replay_door_human, roll_expert
 from deflow.data.d4rl import load_d4rl, normalized_score, parse_d4rl
+from deflow.data.folder import sole_maker
 from deflow.data.hdf5 import read_hdf5
-from deflow.data.npz import sha256
 from deflow.data.provenance import check_files, provenance_file, read_json
 from deflow.data.readers.dapg import Expert
 from deflow.envs.d4rl import make_d4rl
@@ -103,6 +106,32 @@ def test_a_set_is_in_the_official_schema_and_the_same_every_time(
     assert made[0].stat().st_mtime_ns == written
     with pytest.raises(DeFlowError, match="made with other settings"):
         roll_expert(name, policy, tmp_path / "one", 3, 6, make_env=make_d4rl)
+
+
+def test_a_kill_before_the_last_file_is_written_leaves_what_the_same_command_makes_whole(
+    policy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make = partial(roll_expert, "pen-expert-v1", policy, tmp_path, 1, make_env=make_d4rl)
+    moves: list[str] = []
+
+    def killed(source: Path, target: Path) -> None:
+        moves.append(target.name)
+        if len(moves) == 2:
+            raise KeyboardInterrupt
+        Path(source).rename(target)
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        make()
+    monkeypatch.undo()
+    target = make()
+    assert check_files(target, full=True)
+    assert make() == target
+
+
+def test_two_processes_do_not_make_the_same_set(policy: Path, tmp_path: Path) -> None:
+    with sole_maker(tmp_path, "pen-expert-v1"), pytest.raises(DeFlowError, match="is making pen"):
+        roll_expert("pen-expert-v1", policy, tmp_path, 1, make_env=make_d4rl)
 
 
 def forbidden(name: str) -> Any:

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from deflow.core.errors import DeFlowError
+from deflow.core.files import sha256
 from deflow.data.download import DownloadError, download_set
-from deflow.data.npz import sha256
 from deflow.data.provenance import check_files, provenance_file, read_json
 
 NAME = "cube-single-play-v0"

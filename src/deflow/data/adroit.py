@@ -14,11 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow.core.errors import DeFlowError
-from deflow.core.files import write_json, written_whole
+from deflow.core.files import sha256, sync, write_json, written_whole
 from deflow.core.progress import console, progress_bar
 from deflow.data import checks
-from deflow.data.folder import ensure_writable
-from deflow.data.npz import sha256, sync
+from deflow.data.folder import ensure_writable, sole_maker
 from deflow.data.provenance import check_files, file_entry, provenance_file, read_json
 from deflow.data.readers.dapg import Expert, read_door_demonstrations
 from deflow.data.readers.guards import require_package
@@ -178,17 +177,35 @@ def _write(
     """Play the episodes and write them, all or nothing, unless the same file is there."""
     target = data_dir / f"{settings['dataset']}.hdf5"
     require_package("h5py", "d4rl", target)
-    if target.exists():
-        made = read_json(provenance_file(target)).get("settings", {})
-        if {key: made.get(key) for key in settings} != settings:
-            raise DeFlowError(
-                f"{target} is already there, made with other settings or not by this command; "
-                "delete it or choose another --data-dir."
-            )
-        check_files(target)
-        console.print(f"{target} is already there, made with these settings; nothing to do.")
-        return target
     ensure_writable(data_dir)
+    with sole_maker(data_dir, settings["dataset"]):
+        if not _is_made(target, settings):
+            _play(target, settings, made_by, episodes, count)
+    return target
+
+
+def _is_made(target: Path, settings: Settings) -> bool:
+    """Whether the file is there; `DeFlowError` where it was made otherwise."""
+    if not target.exists():
+        return False
+    made = read_json(provenance_file(target)).get("settings", {})
+    if {key: made.get(key) for key in settings} != settings:
+        raise DeFlowError(
+            f"{target} is already there, made with other settings or not by this command; delete "
+            "it or choose another --data-dir."
+        )
+    check_files(target)
+    console.print(f"{target} is already there, made with these settings; nothing to do.")
+    return True
+
+
+def _play(
+    target: Path,
+    settings: Settings,
+    made_by: str,
+    episodes: Iterator[dict[str, Array]],
+    count: int,
+) -> None:
     parts: list[dict[str, Array]] = []
     with progress_bar() as bar:
         task = bar.add_task(f"{settings['dataset']}: episodes", total=count, note="")
@@ -199,34 +216,28 @@ def _write(
             mean = np.mean([part["rewards"].sum() for part in parts[-100:]])
             bar.update(task, advance=1, note=f"return {mean:,.0f}")
     try:
-        _save(target, parts)
-        write_json(
-            provenance_file(target),
-            {
+        with written_whole(target) as temporary:
+            _save(temporary, parts)
+            versions = {name: version(name) for name in ("gymnasium-robotics", "mujoco", "numpy")}
+            provenance = {
                 "made_by": made_by,
-                "settings": {
-                    **settings,
-                    "versions": {
-                        name: version(name) for name in ("gymnasium-robotics", "mujoco", "numpy")
-                    },
-                },
-                "files": {target.name: file_entry(target)},
-            },
-        )
+                "settings": {**settings, "versions": versions},
+                "files": {target.name: file_entry(temporary)},
+            }
+            # Said first: a file of which nothing is known would be refused for ever.
+            write_json(provenance_file(target), provenance)
     except OSError as error:
         raise DeFlowError(
-            f"{data_dir} could not be written ({error.strerror or error})."
+            f"{target.parent} could not be written ({error.strerror or error})."
         ) from error
-    return target
 
 
-def _save(target: Path, parts: list[dict[str, Array]]) -> None:
+def _save(path: Path, parts: list[dict[str, Array]]) -> None:
     import h5py
 
-    with written_whole(target) as temporary:
-        # Without times of creation the bytes follow from the numbers alone.
-        with h5py.File(temporary, "w", track_order=False) as file:
-            for key in parts[0]:
-                column = np.concatenate([part[key] for part in parts])
-                file.create_dataset(key, data=column, compression="gzip", track_times=False)
-        sync(temporary)
+    # Without times of creation the bytes follow from the numbers alone.
+    with h5py.File(path, "w", track_order=False) as file:
+        for key in parts[0]:
+            column = np.concatenate([part[key] for part in parts])
+            file.create_dataset(key, data=column, compression="gzip", track_times=False)
+    sync(path)

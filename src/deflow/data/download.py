@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
 from http.client import HTTPException, HTTPResponse
 from pathlib import Path
 
 from rich.progress import Progress, TaskID
 
 from deflow.core.errors import DeFlowError
-from deflow.core.files import write_json
+from deflow.core.files import locked, write_json
 from deflow.core.progress import console, progress_bar
 from deflow.data.folder import ensure_writable
 from deflow.data.provenance import (
@@ -64,7 +61,11 @@ def fetch(url: str, path: Path, bar: Progress) -> None:
     """Fetch one file, continuing after each broken connection as long as there is progress; where
     another process fetches it already, wait for that."""
     part = path.with_name(f"{path.name}.part")
-    with _turn(part):
+
+    def busy() -> None:
+        console.print(f"Another process is fetching {path.name} just now; waiting for it.")
+
+    with locked(part, busy):
         if path.exists():  # Another process has fetched it in the meantime.
             part.unlink(missing_ok=True)
             return
@@ -73,19 +74,6 @@ def fetch(url: str, path: Path, bar: Progress) -> None:
         finally:
             if part.exists() and not _size(part):
                 part.unlink()
-
-
-@contextmanager
-def _turn(part: Path) -> Iterator[None]:
-    """Alone at a file's part: of several processes one fetches, and the others wait. A kill frees
-    it."""
-    with open(part, "ab") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            console.print(f"Another process is fetching {part.stem} just now; waiting for it.")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 def _fetch(url: str, path: Path, part: Path, bar: Progress) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import platformdirs
 
 from deflow.core.errors import DeFlowError
+from deflow.core.files import locked
 
 VARIABLE = "DEFLOW_DATA_DIR"
 """The environment variable that names the data folder where no option does."""
@@ -50,3 +53,25 @@ def ensure_writable(folder: Path) -> None:
             f"The data folder {folder} cannot be written ({error.strerror}); choose another with "
             f"--data-dir or the variable {VARIABLE}."
         ) from error
+
+
+@contextlib.contextmanager
+def sole_maker(folder: Path, dataset: str) -> Iterator[None]:
+    """Keep a second process from making the same set in the same folder; a kill frees it.
+
+    Raises:
+        DeFlowError: another process is making it.
+    """
+
+    def busy() -> None:
+        raise DeFlowError(
+            f"Another process is making {dataset} in {folder} just now; wait for it, or choose "
+            "another --data-dir."
+        )
+
+    path = folder / f".{dataset}.lock"
+    with locked(path, busy):
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)

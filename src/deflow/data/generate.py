@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import fcntl
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +15,7 @@ from rich.progress import Progress
 from deflow.core.errors import DeFlowError
 from deflow.core.files import write_json
 from deflow.core.progress import console, progress_bar
-from deflow.data.folder import ensure_writable
+from deflow.data.folder import ensure_writable, sole_maker
 from deflow.data.names import is_visual
 from deflow.data.npz import join_npz
 from deflow.data.provenance import (
@@ -110,7 +107,7 @@ def generate(
     ensure_writable(data_dir)
     target = data_dir / f"{recipe.dataset}.npz"
     partial = data_dir / f".{recipe.dataset}.partial"
-    with _sole_user(data_dir, recipe.dataset):
+    with sole_maker(data_dir, recipe.dataset):
         if is_visual(recipe.dataset) and (overwrite or not target.exists()):
             from deflow.data.visual import expected_duration
 
@@ -240,21 +237,3 @@ def _difference(theirs: Settings, ours: Settings) -> str:
         for name in {**there, **here}
         if there.get(name) != here.get(name) and name != "validation_episodes"
     )
-
-
-@contextmanager
-def _sole_user(folder: Path, dataset: str) -> Iterator[None]:
-    """Keep a second process from making the same set in the same folder; a kill frees the lock."""
-    path = folder / f".{dataset}.lock"
-    with open(path, "w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DeFlowError(
-                f"Another process is making {dataset} in {folder} just now; wait for it, or choose "
-                "another --data-dir."
-            ) from None
-        try:
-            yield
-        finally:
-            path.unlink(missing_ok=True)

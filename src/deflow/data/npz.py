@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
 import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -13,7 +11,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from deflow.core.errors import DeFlowError, first_line
-from deflow.core.files import written_whole
+from deflow.core.files import sync, written_whole
 from deflow.data.guards import require_memory
 
 Array = np.ndarray[Any, Any]
@@ -49,9 +47,10 @@ def read_npz(
         with loaded as archive:
             missing = [key for key in required if key not in archive.files]
             if missing:
+                holds = ", ".join(archive.files[:_SHOWN]) or "nothing"
                 raise DeFlowError(
-                    f"{path} is no {kind}: it lacks {_and(missing)} (it holds "
-                    f"{_and(archive.files[:_SHOWN]) or 'nothing'}); name another, or make it again."
+                    f"{path} is no {kind}: it lacks {', '.join(missing)} (it holds {holds}); name "
+                    "another, or make it again."
                 )
             wanted = [key for key in archive.files if key not in skip]
             return {key: _read_member(path, archive, key) for key in wanted}
@@ -150,19 +149,3 @@ def join_npz(path: Path, parts: Sequence[Path]) -> Iterator[tuple[int, int]]:
 def _rows(part: Path) -> int:
     with np.load(part, allow_pickle=False) as arrays:
         return len(arrays["terminals"])
-
-
-def sync(path: Path) -> None:
-    """Ask the disk to keep the file before it is given its final name."""
-    with open(path, "rb") as file:
-        os.fsync(file.fileno())
-
-
-def sha256(path: Path) -> str:
-    """The file's SHA-256, hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _and(words: Sequence[str]) -> str:
-    return ", ".join(words)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from deflow.core.errors import DeFlowError
-from deflow.data.npz import sha256
+from deflow.core.files import sha256
 
 
 def validation_file(target: Path) -> Path:

@@ -8,7 +8,6 @@ untouched.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -22,6 +21,7 @@ import orbax.checkpoint as ocp
 from jaxtyping import PyTree
 
 from deflow.core.errors import DeFlowError, first_line
+from deflow.core.files import sha256, sync
 from deflow.core.progress import console
 from deflow.core.trees import named_leaves
 
@@ -48,10 +48,12 @@ def save(
             raise OSError(None, first_line(error), str(partial)) from error
     (partial / "meta.json").write_text(json.dumps(meta, indent=2))
     (partial / MANIFEST).write_text(json.dumps(_digests(partial), indent=2))
-    _sync(partial)
+    for path in partial.rglob("*"):
+        if path.is_file():
+            sync(path)
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
-    for old in existing(folder)[:-keep] if keep else []:
+    for old in existing(folder)[:-keep]:
         shutil.rmtree(old)
     return final
 
@@ -102,7 +104,7 @@ def damage(checkpoint: Path) -> str | None:
 
 def fingerprint(checkpoint: Path) -> str:
     """SHA-256 of the digests of all its files."""
-    return hashlib.sha256((checkpoint / MANIFEST).read_bytes()).hexdigest()
+    return sha256(checkpoint / MANIFEST)
 
 
 def newest_sound(folder: Path) -> Path:
@@ -120,15 +122,7 @@ def newest_sound(folder: Path) -> Path:
 
 def _digests(folder: Path) -> dict[str, str]:
     return {
-        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        str(path.relative_to(folder)): sha256(path)
         for path in sorted(folder.rglob("*"))
         if path.is_file() and path.name != MANIFEST
     }
-
-
-def _sync(folder: Path) -> None:
-    """Flush every file to the disk before the rename makes them the checkpoint."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with path.open("rb") as file:
-                os.fsync(file.fileno())
