@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from tests.training.runs import Training
 from deflow import DeFlow, DeFlowError, train
 from deflow.agents.fql import FQL
 from deflow.data.dataset import Dataset
+from deflow.training import run_folder
 from deflow.training.config import ANYTHING, TrainConfig
 from deflow.training.finetune import finetune
 from deflow.training.run_folder import RunFolder
@@ -171,6 +173,25 @@ def test_a_copy_that_fails_leaves_nothing(
     with pytest.raises(DeFlowError, match=r"cannot be written \(.*No space left on device"):
         created(tmp_path / "it", begun=joint)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_two_that_begin_the_same_run_the_second_is_refused_and_spoils_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    path, described = tmp_path / "run", run_folder.provenance
+
+    def other_comes_first(dataset: dict[str, Any]) -> dict[str, Any]:
+        monkeypatch.undo()
+        with monkeypatch.context() as another:
+            another.setattr(os, "getpid", lambda: 1)
+            created(path)
+        return described(dataset)
+
+    monkeypatch.setattr(run_folder, "provenance", other_comes_first)
+    with pytest.raises(DeFlowError, match=r"cannot be written .* choose another --run-dir"):
+        created(path)
+    assert RunFolder.open(path).read_json("provenance.json")["dataset"] == {"name": "toy"}
+    assert [found.name for found in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_run_that_goes_on_elsewhere_is_not_locked_with_the_one_it_began_from(

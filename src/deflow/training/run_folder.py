@@ -76,7 +76,7 @@ class RunFolder:
             raise DeFlowError(f"The current folder cannot become a run's: choose another {option}.")
         # Made beside its place and moved there: a kill leaves a whole folder or none.
         place = path.resolve()
-        draft = cls(place.with_name(f".{place.name}.partial"))
+        draft = cls(place.with_name(f".{place.name}.{os.getpid()}.partial"))
         try:
             shutil.rmtree(draft.path, ignore_errors=True)
             draft.checkpoints.mkdir(parents=True)
@@ -87,7 +87,7 @@ class RunFolder:
             draft.write_json("config.json", config.to_json())
             if begun:
                 draft._go_on_from(begun)
-            os.replace(draft.path, place)
+            os.replace(draft.path, place)  # Fails where another process was first.
         except OSError as error:
             raise DeFlowError(
                 f"The run folder {path} cannot be written ({_reason(error)}): choose another "
