@@ -14,6 +14,7 @@ from tests import toy
 
 from deflow import DeFlowError
 from deflow.core.types import Spec
+from deflow.data.dataset import Dataset
 from deflow.envs.lockstep import Steps
 from deflow.training import experience as rooms
 from deflow.training.device_data import DeviceData
@@ -209,6 +210,22 @@ def test_a_ring_that_has_gone_round_forgets_the_oldest_and_never_gives_what_was_
     assert set(np.asarray(batch.observations[:, 0]).tolist()) == {2.0, 3.0, 7.0}
 
 
+def test_what_was_overwritten_stays_out_of_reach_when_a_lost_episode_takes_the_count_back(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(rooms, "PUBLISHED_ROOM", 4)
+    data = Dataset.from_arrays(np.eye(3), np.zeros((3, 2)), np.zeros(3), [False] * 3)
+    experience = Experience(SPEC, 1, 100, (), {}, data, overwrite=True)
+    assert (data.transitions, experience.room) == (2, 4)
+    fates = ["goes on"] * 2 + ["cut off"] + ["goes on"] * 2 + ["lost"]
+    for number, fate in enumerate(fates):
+        experience.add(step_of(number, [fate]))
+    reach = experience.reach()
+    assert reach is not None
+    # 4 stood in the place of 0 when it was lost; 1 and 2 are what is left.
+    assert (int(reach.low[0]), int(reach.high[0])) == (2 + 1, 2 + 3)
+
+
 def test_what_a_checkpoint_keeps_comes_back():
     experience = made(2, 9, ("returns", "next_actions"))
     for number, fates in enumerate([["goes on", "cut off"], ["lost", "goes on"], ["cut off"] * 2]):
@@ -236,9 +253,11 @@ def test_a_column_that_cannot_be_kept_up_is_named():
 
 
 def test_a_replay_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(rooms, "free_memory", lambda: 1000)
-    with pytest.raises(DeFlowError, match="take fewer steps online"):
-        made(room=1000)
+    size = rooms.require_room(SPEC, 2, 1000, ())
+    for free in (1000, 2 * size - 1):  # A resumed run has two, the one that it reads too.
+        monkeypatch.setattr(rooms, "free_memory", lambda free=free: free)
+        with pytest.raises(DeFlowError, match="take fewer steps online"):
+            made(room=1000)
 
 
 def test_an_episode_of_no_steps_may_be_given_up():

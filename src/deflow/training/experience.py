@@ -17,7 +17,7 @@ from deflow.data.columns import returns_of
 from deflow.data.dataset import Dataset
 from deflow.envs.lockstep import Steps
 from deflow.training.device_data import free_memory
-from deflow.training.replay import FIELDS, Reach, empty, insert
+from deflow.training.replay import FIELDS, Reach, empty, insert, refill
 
 PUBLISHED_ROOM = 2_000_000
 """Transitions of data and replay together beyond which the official code overwrites the oldest."""
@@ -92,8 +92,9 @@ class Experience:
         high = self.logged + seen
         low = np.maximum(0, high - self.window) if self.window else np.zeros_like(high)
         first = self.logged + np.minimum(self.first, seen)
-        # The data's own stay; of the replay's, those in a ring may have been overwritten.
-        low = np.where(low >= self.logged, np.maximum(low, first), low)
+        # The data's own stay until a ring has gone round; then the oldest may have been
+        # overwritten, also where a lost episode has taken the count back.
+        low = np.where((low >= self.logged) | (self.first > 0), np.maximum(low, first), low)
         if (high <= low).any():
             return None
         return Reach(*jax.device_put((low, first, high)))
@@ -124,8 +125,8 @@ class Experience:
         return int(np.clip(self.met.max(), 1, self.room))  # No array may be empty.
 
     def arrays(self) -> Batch:
-        """The slots in use."""
-        used: Batch = jax.tree.map(lambda column: column[:, : self.used], self.replay)
+        """The slots in use, cut on the host: the device has no room for them to be copied."""
+        used: Batch = jax.tree.map(lambda column: np.asarray(column)[:, : self.used], self.replay)
         return used
 
     def books(self) -> dict[str, Any]:
@@ -144,8 +145,7 @@ class Experience:
         """Go on from what a checkpoint holds."""
         for name in ("met", "begun", "first"):
             setattr(self, name, np.array(books[name], np.int64))
-        put = lambda column, kept: column.at[:, : kept.shape[1]].set(kept)  # noqa: E731
-        self.replay = jax.tree.map(put, self.replay, arrays)
+        self.replay = refill(arrays, self.replay)
         if self._waits:
             self._returns = np.array(self.replay.fields["returns"])
 
@@ -179,7 +179,7 @@ def require_room(spec: Spec, members: int, room: int, fields: tuple[str, ...]) -
     """The bytes that a replay of `room` transitions a member takes on the device.
 
     Raises `DeFlowError` where one of the columns cannot be kept up online, or where there is no
-    room.
+    room for two: the replay, and what a resumed run reads of it.
     """
     unknown = [name for name in fields if name not in FIELDS]
     if unknown:
@@ -190,9 +190,10 @@ def require_room(spec: Spec, members: int, room: int, fields: tuple[str, ...]) -
     replay = jax.eval_shape(lambda: empty(spec, members, room, fields))
     size = sum(column.size * column.dtype.itemsize for column in jax.tree.leaves(replay))
     there = free_memory()
-    if size > there:
+    if 2 * size > there:
         raise DeFlowError(
-            f"What {members} x {room:,} steps meet takes {size / 1e9:.1f} GB, and "
-            f"{there / 1e9:.1f} GB are free: take fewer steps online, or fewer members."
+            f"What {members} x {room:,} steps meet takes {size / 1e9:.1f} GB, twice that while a "
+            f"checkpoint is read, and {there / 1e9:.1f} GB are free: take fewer steps online, or "
+            "fewer members."
         )
     return int(size)

@@ -66,6 +66,16 @@ def insert(
     return jax.vmap(put)(slot, previous, met, replay)
 
 
+@partial(jax.jit, donate_argnames="replay")
+def refill(kept: Batch, replay: Batch) -> Batch:
+    """The replay with what was kept [members, used, ...] in its first slots; its memory is used
+    again."""
+    filled: Batch = jax.tree.map(
+        lambda column, first: column.at[:, : first.shape[1]].set(first), replay, kept
+    )
+    return filled
+
+
 class Reach(eqx.Module):
     """Which transitions a member may draw, of data and replay laid end to end.
 
