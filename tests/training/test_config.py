@@ -146,10 +146,17 @@ def test_a_folder_that_cannot_be_made_is_refused(training: Training, tmp_path: P
         training(run_dir=tmp_path / "file" / "it")
 
 
-def created(path: Path, begun: RunFolder | None = None) -> RunFolder:
+def created(path: Path, begun: RunFolder | None = None, **options: Any) -> RunFolder:
     """A folder whose run has not begun."""
-    config = TrainConfig("toy", DeFlow(**toy.SMALL))
+    config = TrainConfig("toy", DeFlow(**toy.SMALL), **options)
     return RunFolder.create(path, config, {"name": "toy"}, ANYTHING, {}, begun)
+
+
+def test_the_data_folder_is_kept_as_it_is_found_from_anywhere(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.chdir(tmp_path)
+    assert created(tmp_path / "run", data_dir=Path("sets")).config().data_dir == tmp_path / "sets"
 
 
 def test_the_current_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -13,14 +13,18 @@ from tests import toy
 from tests.training.runs import assert_same
 
 import deflow
+from deflow.agents.bc import BC
 from deflow.cli import main
 from deflow.core.errors import DeFlowError
+from deflow.data.dataset import Dataset
 from deflow.data.own import Own, load_again, load_own
 from deflow.data.transforms import Box
 from deflow.envs.make import EnvSpec, make_env
 from deflow.envs.seeded import SeededEnv
+from deflow.training.config import TrainConfig
 from deflow.training.judge import env_of, judge
 from deflow.training.run_folder import RunFolder
+from deflow.training.task import prepare
 
 pq = pytest.importorskip("pyarrow.parquet")
 
@@ -73,6 +77,16 @@ def trained(log: Path, tmp_path: Path) -> Callable[..., RunFolder]:
         return RunFolder(tmp_path / "run")
 
     return run
+
+
+def test_the_range_of_rewards_is_that_of_the_transitions():
+    seen, acted = np.eye(3), np.zeros((3, 2))
+    data = Dataset.from_arrays(
+        seen, acted, [1.0, 3.0, 2.0], [False] * 3, next_observations=seen + 1
+    )
+    assert (data.rewards == 0).any()  # Rows that only end a step.
+    job = prepare(TrainConfig("mine", BC()), data)
+    assert job.spec.reward_range == (1.0, 3.0)
 
 
 def test_a_policy_takes_and_gives_the_units_of_the_file(

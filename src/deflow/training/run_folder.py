@@ -11,7 +11,7 @@ import shlex
 import shutil
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -76,6 +76,8 @@ class RunFolder:
             raise DeFlowError(f"The current folder cannot become a run's: choose another {option}.")
         # Made beside its place and moved there: a kill leaves a whole folder or none.
         place = path.resolve()
+        # A run is resumed from any folder.
+        data_dir = config.data_dir and config.data_dir.expanduser().absolute()
         draft = cls(place.with_name(f".{place.name}.{os.getpid()}.partial"))
         try:
             shutil.rmtree(draft.path, ignore_errors=True)
@@ -84,7 +86,7 @@ class RunFolder:
             draft.write_json("provenance.json", {**provenance(dataset), **origin})
             draft.write_json("spec.json", asdict(spec))
             draft.write_json("conversion.json", conversion)
-            draft.write_json("config.json", config.to_json())
+            draft.write_json("config.json", replace(config, data_dir=data_dir).to_json())
             if begun:
                 draft._go_on_from(begun)
             os.replace(draft.path, place)  # Fails where another process was first.

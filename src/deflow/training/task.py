@@ -84,10 +84,11 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
         _check_online(config, env, seen=frame is not None)
     if env is not None:
         _check_widths(dataset, env)
+    rewards = dataset.rewards[dataset.rows]  # Other rows only end a step, and may be padded.
     spec = Spec(
         observation_dim=FEATURES if frame else dataset.observations.shape[1],
         action_dim=dataset.actions.shape[1],
-        reward_range=(float(dataset.rewards.min()), float(dataset.rewards.max())),
+        reward_range=(float(rewards.min()), float(rewards.max())),
         total_steps=config.steps,
         frame=(frame[0], frame[1], STACK * frame[2]) if frame else None,
     )
