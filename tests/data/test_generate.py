@@ -232,7 +232,7 @@ def test_what_goes_wrong_in_a_worker_is_one_error(tmp_path: Path) -> None:
         ("antmaze-large-navigate-v0", "expert"),
         ("visual-cube-triple-play-v0", "There is no visual dataset"),
         ("pointmaze-large-stitch-v0", "only 'navigate' sets"),
-        ("cube-singel-play-v0", "nearest names are cube-single-play-v0"),
+        ("cube-singel-play-v0", "did you mean cube-single-play-v0"),
     ],
 )
 def test_sets_that_cannot_be_made_are_refused(dataset: str, words: str, tmp_path: Path) -> None:

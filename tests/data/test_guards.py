@@ -16,7 +16,7 @@ from deflow.core.errors import DeFlowError
 from deflow.data.guards import READING
 from deflow.data.npz import read_npz
 from deflow.data.ogbench import LAYOUT, read_set
-from deflow.data.own import load_file
+from deflow.data.own import read_raw
 from deflow.data.readers import parquet
 from deflow.data.readers.arrow import column_numbers
 from deflow.data.readers.footer import column_sizes
@@ -110,8 +110,8 @@ def test_reading_takes_no_more_than_is_asked_for(tmp_path: Path, kind: str, dtyp
             for name, array in arrays.items():
                 opened[name] = array
     declared = sum(array.nbytes for array in arrays.values())
-    load_file(file)  # What is imported on the way is not of the file.
-    assert peak(lambda: load_file(file)) <= READING * declared
+    read_raw(file).dataset()  # What is imported on the way is not of the file.
+    assert peak(lambda: read_raw(file).dataset()) <= READING * declared
 
 
 def test_the_guards_of_hdf5_and_parquet_allow_for_it_too(tmp_path: Path, free: Free) -> None:
@@ -122,10 +122,10 @@ def test_the_guards_of_hdf5_and_parquet_allow_for_it_too(tmp_path: Path, free: F
         logs.write_parquet(tmp_path / "log.parquet", log),
     ):
         free(20 * declared)
-        load_file(file)
+        read_raw(file).dataset()
         free(declared * 3 // 2)
         with pytest.raises(DeFlowError, match="of memory available"):
-            load_file(file)
+            read_raw(file).dataset()
 
 
 def test_parquet_files_count_together(tmp_path: Path, free: Free) -> None:
@@ -136,9 +136,9 @@ def test_parquet_files_count_together(tmp_path: Path, free: Free) -> None:
     declared = sum(array.nbytes for array in logs.flat(log).values())
     free(declared)  # Room for each file, and not for all.
     with pytest.raises(DeFlowError, match="of memory available"):
-        load_file(tmp_path)
+        read_raw(tmp_path).dataset()
     free(4 * declared)
-    load_file(tmp_path)
+    read_raw(tmp_path).dataset()
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def test_rows_of_long_lists_are_refused_before_one_is_decoded(
     before = arrow_pool.max_memory()
     free(READING * (1 << 26) - 1)
     with pytest.raises(DeFlowError, match=r"declares 0\.1 GiB"):
-        load_file(path)
+        read_raw(path).dataset()
     assert arrow_pool.max_memory() == before
 
 
@@ -181,7 +181,7 @@ def test_rows_of_long_labels_are_decoded_a_few_at_a_time(
     del label
     before = arrow_pool.bytes_allocated()
     with pytest.raises(DeFlowError, match=r"declares 0\.1 GiB"):
-        load_file(path, ["episode=run"])
+        read_raw(path, ["episode=run"]).dataset()
     assert arrow_pool.max_memory() - before < 1 << 25
 
 
@@ -218,4 +218,4 @@ def test_a_damaged_footer_ends_in_an_error_of_its_own(seed: int, tmp_path: Path)
     with contextlib.suppress(ValueError, LookupError, TypeError):
         assert all(min(sizes) >= 0 for sizes in column_sizes(path))
     with contextlib.suppress(DeFlowError):
-        load_file(path)
+        read_raw(path).dataset()

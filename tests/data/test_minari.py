@@ -16,7 +16,7 @@ from tests.data import logs
 from deflow.core.errors import DeFlowError
 from deflow.data.dataset import Dataset
 from deflow.data.minari_export import export_minari
-from deflow.data.own import load_file, load_own, read_raw
+from deflow.data.own import load_own, read_raw
 from deflow.data.readers.documents import environment_of
 from deflow.data.readers.raw import Environment
 from deflow.data.transforms import Box
@@ -189,12 +189,12 @@ def test_the_entry_point_of_a_known_id_is_ours(tmp_path: Path) -> None:
 def test_sets_that_are_not_there_are_named(tmp_path: Path) -> None:
     collect(VECTOR, "hdf5", "toy/walk-v0")
     with pytest.raises(DeFlowError, match=r"toy/walk-v0.*minari download toy/walks-v1"):
-        load_file("minari:toy/walks-v1")
+        read_raw("minari:toy/walks-v1").dataset()
     for name in ("../walk-v0", "/etc/x-v0", "toy/walk", "", "a/../b-v0"):
         with pytest.raises(DeFlowError, match="no id"):
-            load_file(f"minari:{name}")
+            read_raw(f"minari:{name}").dataset()
     with pytest.raises(DeFlowError, match="its own columns"):
-        load_file("minari:toy/walk-v0", ["rewards=zero"])
+        read_raw("minari:toy/walk-v0", ["rewards=zero"]).dataset()
 
 
 def test_minari_loads_what_we_write(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_sets_in_ogbenchs_manner_keep_their_transitions() -> None:
     del arrays["next_observations"]
     data = Dataset.from_arrays(**arrays)
     export_minari(data, "mine/log-v0")
-    again = load_file("minari:mine/log-v0")
+    again = read_raw("minari:mine/log-v0").dataset()
     for name in ("actions", "rewards", "masks"):
         np.testing.assert_array_equal(
             getattr(again, name)[again.rows], getattr(data, name)[data.rows]

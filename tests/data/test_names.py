@@ -52,11 +52,11 @@ def test_without_a_number_the_published_default_is_taken(name: str, number: int)
     [
         ("cube-doubel-play-singletask-v0", "cube-double-play-singletask"),
         ("cube-double-singletask-task2-v0", "cube-double-play-singletask-task2-v0"),
-        ("cube-double-play-singletask-task6-v0", "nearest names are"),
+        ("cube-double-play-singletask-task6-v0", "did you mean"),
         ("halfcheetah", "looks like"),
         ("cube-double-play-v0", "goal-conditioned"),
         ("visual-cube-triple-play-singletask-v0", "visual-cube-double-play-singletask-task1-v0"),
-        ("visual-cube-double-play-singletask-task2-v0", "nearest names are visual-cube-double"),
+        ("visual-cube-double-play-singletask-task2-v0", "did you mean visual-cube-double"),
         ("visual-cube-double-noisy-singletask-v0", "There is no visual task"),
         ("powderworld-easy-play-v0", "discrete actions"),
         ("cube-double-play-oraclerep-v0", "oracle goal representations"),

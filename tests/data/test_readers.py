@@ -16,7 +16,7 @@ from tests.data import logs
 from deflow.core.errors import DeFlowError
 from deflow.data.columns_map import Columns
 from deflow.data.dataset import Dataset
-from deflow.data.own import is_own, load_file, read_raw
+from deflow.data.own import is_own, read_raw
 from deflow.data.readers.hdf5 import natural
 
 pytest.importorskip("h5py")
@@ -42,7 +42,7 @@ def test_every_format_gives_the_same_dataset(tmp_path: Path) -> None:
         ]
         for file in files:
             assert is_own(str(file))
-            assert load_file(file).fingerprint() == logs.expected(log), file
+            assert read_raw(file).dataset().fingerprint() == logs.expected(log), file
 
 
 @settings(max_examples=15)
@@ -52,7 +52,7 @@ def test_groups_are_read_in_the_order_of_their_numbers(
 ) -> None:
     log = logs.episodes(lengths=lengths, seed=seed)
     file = logs.write_grouped_hdf5(tmp_path_factory.mktemp("log") / "log.hdf5", log)
-    assert load_file(file).fingerprint() == logs.expected(log)
+    assert read_raw(file).dataset().fingerprint() == logs.expected(log)
 
 
 def test_numbers_in_names_count_as_numbers() -> None:
@@ -77,12 +77,12 @@ def test_columns_of_other_names_are_mapped(tmp_path: Path) -> None:
     np.savez(tmp_path / "log.npz", **{names[role]: array for role, array in arrays.items()})
     words = [f"{role}={name}" for role, name in names.items()]
     for given_as in (words, names, json.dumps(names), Columns.parse(words)):
-        data = load_file(tmp_path / "log.npz", given_as)
+        data = read_raw(tmp_path / "log.npz", given_as).dataset()
         assert data.fingerprint() == logs.expected(LOG)
     with pytest.raises(DeFlowError, match=r"no column 'stat' for observations .*'state'.*act"):
-        load_file(tmp_path / "log.npz", ["observations=stat"])
+        read_raw(tmp_path / "log.npz", ["observations=stat"]).dataset()
     with pytest.raises(DeFlowError, match="no column for observations"):
-        load_file(tmp_path / "log.npz")
+        read_raw(tmp_path / "log.npz").dataset()
 
 
 def test_vectors_of_several_columns_keep_their_order(tmp_path: Path) -> None:
@@ -98,7 +98,7 @@ def test_a_folder_of_parquet_is_read_in_order(tmp_path: Path) -> None:
     whole = logs.table(LOG)
     for index in range(len(whole)):
         pq.write_table(whole.slice(index, 1), tmp_path / f"part-{index}.parquet")
-    assert load_file(tmp_path).fingerprint() == logs.expected(LOG)
+    assert read_raw(tmp_path).dataset().fingerprint() == logs.expected(LOG)
 
 
 def unmarked(folder: Path, *, rows: tuple[int, ...] = (6, 10, 8), **more: Any) -> Path:
@@ -120,11 +120,11 @@ def test_each_parquet_file_of_a_folder_is_a_trajectory_of_its_own(tmp_path: Path
     roles = [arrays[name] for name in ("observations", "actions", "rewards")]
     none = np.zeros(sum(logs.LENGTHS))
     apart = Dataset.from_arrays(*roles, none, lengths=[6, 10, 8])
-    assert load_file(folder, ["terminals=none"]).fingerprint() == apart.fingerprint()
+    assert read_raw(folder, ["terminals=none"]).dataset().fingerprint() == apart.fingerprint()
     assert apart.transitions == sum(logs.LENGTHS) - 3  # Each file's last row is a cut.
-    last = load_file(folder, ["terminals=last"])
+    last = read_raw(folder, ["terminals=last"]).dataset()
     np.testing.assert_array_equal(np.flatnonzero(last.masks == 0), [5, 15, 23])
-    alone = load_file(folder / "take-1.parquet", ["terminals=none"])
+    alone = read_raw(folder / "take-1.parquet", ["terminals=none"]).dataset()
     assert (len(alone.episode_ends), alone.transitions) == (1, 9)
 
 
@@ -135,11 +135,11 @@ def test_what_marks_the_ends_goes_before_the_files(tmp_path: Path) -> None:
     labelled = unmarked(tmp_path / "labelled", run=pa.array(runs))
     roles = [arrays[name] for name in ("observations", "actions", "rewards")]
     whole = Dataset.from_arrays(*roles, np.zeros(len(runs)), lengths=list(logs.LENGTHS))
-    found = load_file(labelled, ["terminals=none", "episode=run"])
+    found = read_raw(labelled, ["terminals=none", "episode=run"]).dataset()
     assert found.fingerprint() == whole.fingerprint()
     cuts = np.isin(np.arange(len(runs)), np.cumsum(logs.LENGTHS) - 1)
     flagged = unmarked(tmp_path / "flagged", timeouts=pa.array(cuts))
-    assert load_file(flagged, ["terminals=none"]).fingerprint() == whole.fingerprint()
+    assert read_raw(flagged, ["terminals=none"]).dataset().fingerprint() == whole.fingerprint()
 
 
 @pytest.mark.parametrize("how", ["timeouts", "lengths", "episode", "labels"])
@@ -158,12 +158,12 @@ def test_episodes_come_from_flags_lengths_or_labels(tmp_path: Path, how: str) ->
         values = [7, 3, 9, 1] if how == "episode" else [0.5, 0.25, 3.0, 2.0]
         arrays["run"] = np.repeat(values, lengths)
     np.savez(tmp_path / "log.npz", **arrays)
-    assert load_file(tmp_path / "log.npz", columns).fingerprint() == reference
+    assert read_raw(tmp_path / "log.npz", columns).dataset().fingerprint() == reference
     if how == "episode":
         arrays["run"][-1] = 7
         np.savez(tmp_path / "log.npz", **arrays)
         with pytest.raises(DeFlowError, match="episode 7 do not lie together"):
-            load_file(tmp_path / "log.npz", columns)
+            read_raw(tmp_path / "log.npz", columns).dataset()
 
 
 def test_what_is_missing_must_be_said(tmp_path: Path) -> None:
@@ -171,13 +171,13 @@ def test_what_is_missing_must_be_said(tmp_path: Path) -> None:
     del arrays["rewards"], arrays["terminals"]
     np.savez(tmp_path / "log.npz", **arrays)
     with pytest.raises(DeFlowError, match="rewards=zero"):
-        load_file(tmp_path / "log.npz")
+        read_raw(tmp_path / "log.npz").dataset()
     with pytest.raises(DeFlowError, match="terminals=none"):
-        load_file(tmp_path / "log.npz", ["rewards=zero"])
-    data = load_file(tmp_path / "log.npz", ["rewards=zero", "terminals=none"])
+        read_raw(tmp_path / "log.npz", ["rewards=zero"]).dataset()
+    data = read_raw(tmp_path / "log.npz", ["rewards=zero", "terminals=none"]).dataset()
     assert not data.rewards.any()
     assert data.masks.all()
-    last = load_file(tmp_path / "log.npz", ["rewards=zero", "terminals=last"])
+    last = read_raw(tmp_path / "log.npz", ["rewards=zero", "terminals=last"]).dataset()
     np.testing.assert_array_equal(
         np.flatnonzero(last.masks == 0), np.flatnonzero(arrays["timeouts"] | last_row(arrays))
     )
@@ -191,8 +191,8 @@ def last_row(arrays: Any) -> Any:
 def test_a_lerobot_folder(tmp_path: Path, version: str) -> None:
     logs.write_lerobot(tmp_path / "push", LOG, version=version)
     with pytest.raises(DeFlowError, match="rewards=zero"):
-        load_file(tmp_path / "push")
-    data = load_file(tmp_path / "push", ["rewards=zero"])
+        read_raw(tmp_path / "push").dataset()
+    data = read_raw(tmp_path / "push", ["rewards=zero"]).dataset()
     arrays = logs.flat(LOG)
     reference = Dataset.from_arrays(
         arrays["observations"],
@@ -202,10 +202,10 @@ def test_a_lerobot_folder(tmp_path: Path, version: str) -> None:
         lengths=[len(episode["actions"]) for episode in LOG],
     )
     assert data.fingerprint() == reference.fingerprint()
-    done = load_file(tmp_path / "push", ["rewards=zero", "terminals=next.done"])
+    done = read_raw(tmp_path / "push", ["rewards=zero", "terminals=next.done"]).dataset()
     assert (done.masks == 0).sum() == len(LOG)
     with pytest.raises(DeFlowError, match="are text"):
-        load_file(tmp_path / "push", ["rewards=zero", "observations=task"])
+        read_raw(tmp_path / "push", ["rewards=zero", "observations=task"]).dataset()
 
 
 def test_lerobot_frames_must_be_whole_and_in_order(tmp_path: Path) -> None:
@@ -213,12 +213,12 @@ def test_lerobot_frames_must_be_whole_and_in_order(tmp_path: Path) -> None:
     chunk = source / "data" / "chunk-000"
     (chunk / "file-001.parquet").rename(tmp_path / "kept.parquet")
     with pytest.raises(DeFlowError, match="declares 24"):
-        load_file(source, ["rewards=zero"])
+        read_raw(source, ["rewards=zero"]).dataset()
     shutil.copy(tmp_path / "kept.parquet", chunk / "file-001.parquet")
     last = chunk / "file-003.parquet"
     pq.write_table(pq.read_table(last).take([1, 0, 2, 3]), last)
     with pytest.raises(DeFlowError, match="out of order at row"):
-        load_file(source, ["rewards=zero"])
+        read_raw(source, ["rewards=zero"]).dataset()
 
 
 def test_dictionaries_of_numbers_are_numbers(tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ def test_dictionaries_of_numbers_are_numbers(tmp_path: Path) -> None:
     whole = logs.table(LOG)
     index = whole.column_names.index("rewards")
     pq.write_table(whole.set_column(index, "rewards", rewards), tmp_path / "log.parquet")
-    assert load_file(tmp_path / "log.parquet").fingerprint() == logs.expected(LOG)
+    assert read_raw(tmp_path / "log.parquet").dataset().fingerprint() == logs.expected(LOG)
 
 
 def test_one_column_is_a_vector_of_one(tmp_path: Path) -> None:
@@ -270,12 +270,12 @@ def test_episodes_of_hdf5_are_named_by_text_of_a_fixed_length(tmp_path: Path) ->
     path = logs.write_flat_hdf5(tmp_path / "log.hdf5", LOG)
     with h5py.File(path, "a") as file:
         file["run"], file["any"] = names.astype("S4"), names.tolist()
-    data = load_file(path, ["episode=run"])
+    data = read_raw(path, ["episode=run"]).dataset()
     assert data.fingerprint() == logs.expected(LOG)
     with pytest.raises(DeFlowError, match="'any' holds text of any length"):
-        load_file(path, ["episode=any"])
+        read_raw(path, ["episode=any"]).dataset()
     with pytest.raises(DeFlowError, match="are text, and must be real numbers"):
-        load_file(path, ["rewards=run"])
+        read_raw(path, ["rewards=run"]).dataset()
 
 
 @pytest.mark.parametrize("frames", [["a", "b"], [[], []]])
@@ -292,7 +292,7 @@ def test_lerobot_frames_must_be_numbers(tmp_path: Path, frames: list[Any]) -> No
         column = column.cast(pa.list_(pa.int64()))
     pq.write_table(table.set_column(place, "frame_index", column), file)
     with pytest.raises(DeFlowError, match="frame_index"):
-        load_file(source, ["rewards=zero"])
+        read_raw(source, ["rewards=zero"]).dataset()
 
 
 def test_a_ragged_row_is_named_by_its_place_in_the_file(tmp_path: Path) -> None:
@@ -304,4 +304,4 @@ def test_a_ragged_row_is_named_by_its_place_in_the_file(tmp_path: Path) -> None:
     table = {"observations": rows, "actions": [[0.1]] * 40_000, "rewards": [0.0] * 40_000}
     pq.write_table(pa.table(table), tmp_path / "log.parquet")
     with pytest.raises(DeFlowError, match="row 30000 has 1 numbers"):
-        load_file(tmp_path / "log.parquet", ["terminals=last"])
+        read_raw(tmp_path / "log.parquet", ["terminals=last"]).dataset()

@@ -11,7 +11,7 @@ from gymnasium.wrappers import TimeLimit
 from deflow.core.errors import DeFlowError
 from deflow.data.d4rl import TASKS
 from deflow.envs.d4rl import DIFFERENCES, make_d4rl
-from deflow.envs.make import EnvSpec, make_env, quiet, validate_env
+from deflow.envs.make import EnvSpec, env_shapes, make_env, quiet
 
 pytest.importorskip("gymnasium_robotics")
 
@@ -58,7 +58,8 @@ def time_limit(env: Any) -> int:
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_has_its_environment(name: str) -> None:
     env = make_env(EnvSpec(entry="deflow.envs.d4rl:make_d4rl", kwargs=(("name", name),)))
-    assert validate_env(env) == WIDTHS[name.split("-")[0]]
+    width, action_dim = WIDTHS[name.split("-")[0]]
+    assert env_shapes(env) == ((width,), action_dim)
     observation, _ = env.reset(seed=0)
     assert observation.shape == env.observation_space.shape
     assert time_limit(env) == TASKS[name].horizon

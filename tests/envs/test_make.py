@@ -10,7 +10,7 @@ from gymnasium import spaces
 from tests.envs.toys import LINE, UNIT, Walk
 
 from deflow.core.errors import DeFlowError
-from deflow.envs.make import EnvSpec, make_env, validate_env
+from deflow.envs.make import EnvSpec, env_shapes, make_env
 
 
 def test_a_spec_travels() -> None:
@@ -19,7 +19,7 @@ def test_a_spec_travels() -> None:
     with ours, theirs:
         ours.send(spec)
         assert theirs.recv() == spec
-    assert validate_env(make_env(spec)) == (3, 2)
+    assert env_shapes(make_env(spec)) == ((3,), 2)
 
 
 def test_a_spec_is_an_id_or_an_entry() -> None:
@@ -32,7 +32,7 @@ def test_a_spec_is_an_id_or_an_entry() -> None:
 
 def test_an_ogbench_task_is_accepted() -> None:
     env = make_env(EnvSpec(env_id="pointmaze-medium-singletask-task1-v0"))
-    assert validate_env(env) == (2, 2)
+    assert env_shapes(env) == ((2,), 2)
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(
     peculiar: dict[str, Any], reason: str
 ) -> None:
     with pytest.raises(DeFlowError, match=reason):
-        validate_env(Walk(**peculiar))
+        env_shapes(Walk(**peculiar))
 
 
 @pytest.mark.parametrize(
@@ -68,7 +68,7 @@ def test_what_cannot_be_used_is_refused_with_the_reason(
 )
 def test_the_bounds_that_own_data_need_are_told(space: spaces.Box, bounds: str) -> None:
     with pytest.raises(DeFlowError, match=f"give --action-bounds {bounds};"):
-        validate_env(Walk(action_space=space))
+        env_shapes(Walk(action_space=space))
 
 
 @pytest.mark.parametrize(
@@ -83,7 +83,7 @@ def test_the_bounds_that_own_data_need_are_told(space: spaces.Box, bounds: str) 
 )
 def test_an_id_that_does_not_do_is_refused(env_id: str, reason: str) -> None:
     with pytest.raises(DeFlowError, match=reason):
-        validate_env(make_env(EnvSpec(env_id=env_id)))
+        env_shapes(make_env(EnvSpec(env_id=env_id)))
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from deflow.core.errors import first_line
+
 NEEDED = (
     "jax",
     "jaxlib",
@@ -131,9 +133,8 @@ def devices() -> list[Finding]:
         hint = "an NVIDIA GPU is unused: pip install '.[cuda]' in a clone" if idle_gpu else ""
         computing = Finding("devices", "computing", ", ".join(kinds), not idle_gpu, hint)
     except (ImportError, RuntimeError) as error:
-        reason = (str(error).splitlines() or ["no reason given"])[0]
         hint = "install JAX for this machine, or set JAX_PLATFORMS=cpu"
-        computing = Finding("devices", "computing", f"none: {reason}", False, hint)
+        computing = Finding("devices", "computing", f"none: {first_line(error)}", False, hint)
     affinity = getattr(os, "sched_getaffinity", None)
     usable = len(affinity(0)) if affinity else os.cpu_count() or 1
     return [

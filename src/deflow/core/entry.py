@@ -50,8 +50,8 @@ def imported(entry: str, what: str, kind: str = "name") -> Any:
             "for among the installed packages and in the current folder."
         ) from error
     except Exception as error:
-        kind = type(error).__name__
+        fault = type(error).__name__
         raise DeFlowError(
-            f"'{entry}', which should be {what}, cannot be imported: {kind}: {first_line(error)}."
+            f"'{entry}', which should be {what}, cannot be imported: {fault}: {first_line(error)}."
         ) from error
     return found

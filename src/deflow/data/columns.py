@@ -17,10 +17,8 @@ def next_actions(data: Dataset) -> Floats:
 
     FQL's code takes the next row there, which belongs to another trajectory.
     """
-    followed = np.zeros(len(data.observations), np.bool_)
-    followed[data.rows] = True
     column = data.actions.copy()
-    goes_on = followed[data.next_rows]
+    goes_on = _are_transitions(data)[data.next_rows]
     column[data.rows[goes_on]] = data.actions[data.next_rows[goes_on]]
     return column
 
@@ -38,10 +36,8 @@ def returns(data: Dataset, *, discount: float, scale: float = 1.0, bias: float =
     `scale * r + bias`; see `returns_of`."""
     rows = data.rows
     rewards = scale * data.rewards[rows].astype(np.float64) + bias
-    episode = np.searchsorted(data.episode_ends, rows)
-    last = np.append(episode[1:] != episode[:-1], True)
     column = np.zeros(len(data.observations), np.float32)
-    column[rows] = returns_of(rewards, data.masks[rows], last, discount, float(rewards.min()))
+    column[rows] = returns_of(rewards, data.masks[rows], data.last, discount, float(rewards.min()))
     return column
 
 
@@ -106,11 +102,16 @@ def require_column(data: Dataset, name: str) -> None:
 
 def _require_order(data: Dataset, what: str) -> None:
     """Raise `DeFlowError` where rows that should go on do not, but by chance."""
-    followed = np.zeros(len(data.observations), np.bool_)
-    followed[data.rows] = True
-    goes_on = data.masks[data.rows] != 0
-    if goes_on.any() and followed[data.next_rows[goes_on]].mean() < 0.05:
+    following = data.next_rows[data.masks[data.rows] != 0]
+    if len(following) and _are_transitions(data)[following].mean() < 0.05:
         raise DeFlowError(
             f"In {data.name} hardly a transition follows another, as where rows are in no order, "
             f"and this agent needs the {what}: give the rows in the order in which they were met."
         )
+
+
+def _are_transitions(data: Dataset) -> NDArray[np.bool_]:
+    """[N]: whether each row is a transition, rather than what only ends one."""
+    found = np.zeros(len(data.observations), np.bool_)
+    found[data.rows] = True
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import product
@@ -12,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, near
 from deflow.core.files import write_json
 from deflow.core.progress import progress_bar
 from deflow.data import checks
@@ -117,13 +116,8 @@ def parse_d4rl(name: str) -> D4RLTask:
         DeFlowError: there is none such; the nearest names are offered.
     """
     if name not in TASKS:
-        near = difflib.get_close_matches(name, TASKS, n=3, cutoff=0.5)
-        hint = (
-            "the nearest names are " + ", ".join(near)
-            if near
-            else "a D4RL name looks like 'antmaze-large-play-v2'"
-        )
-        raise DeFlowError(f"There is no D4RL task {name!r}; {hint}.")
+        hint = near(name, TASKS, "a D4RL name looks like 'antmaze-large-play-v2'.", alike=0.5)
+        raise DeFlowError(f"There is no D4RL task {name!r}; {hint}")
     return TASKS[name]
 
 

@@ -49,6 +49,17 @@ class Dataset:
         return len(self.rows)
 
     @property
+    def episodes(self) -> NDArray[np.intp]:
+        """[M]: the number of each transition's episode."""
+        return np.searchsorted(self.episode_ends, self.rows)
+
+    @property
+    def last(self) -> NDArray[np.bool_]:
+        """[M]: whether a transition is the last of its episode."""
+        episodes = self.episodes
+        return np.append(episodes[1:] != episodes[:-1], True)
+
+    @property
     def frame(self) -> Frame | None:
         """The shape of one frame, where observations are frames."""
         _, *rest = self.observations.shape

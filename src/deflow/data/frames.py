@@ -10,7 +10,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, first_line
 from deflow.core.frames import STACK
 from deflow.core.memory import available_memory
 from deflow.core.progress import console, progress_bar
@@ -44,9 +44,9 @@ class Memory:
         )
 
 
-def memory_of(shape: tuple[int, ...], beside: int = BESIDE) -> Memory:
+def memory_of(shape: tuple[int, ...]) -> Memory:
     """What frames of this shape [N, height, width, channels] take, and what is free."""
-    per_frame = int(np.prod(shape[1:], dtype=np.int64)) + beside
+    per_frame = int(np.prod(shape[1:], dtype=np.int64)) + BESIDE
     return Memory(per_frame, shape[0] * per_frame, available_memory())
 
 
@@ -96,15 +96,15 @@ def _no_frames(what: str, shape: tuple[int, ...], dtype: Any) -> DeFlowError:
     )
 
 
-def read_frames(path: Path, key: str = "observations") -> Frames:
-    """One array of frames out of an .npz file, into memory that is taken once, and stated before.
+def read_frames(path: Path) -> Frames:
+    """An .npz file's `observations`, into memory that is taken once, and stated before.
 
     Raises:
         DeFlowError: no such array, not frames, too large for this machine, or cut short.
     """
-    what = f"{path}: {key}"
+    what = f"{path}: observations"
     try:
-        with zipfile.ZipFile(path) as archive, archive.open(f"{key}.npy") as file:
+        with zipfile.ZipFile(path) as archive, archive.open("observations.npy") as file:
             shape, fortran, dtype = header(file)
             if dtype != np.uint8 or len(shape) != 4 or fortran or 0 in shape:
                 raise _no_frames(what, shape, dtype)
@@ -116,8 +116,7 @@ def read_frames(path: Path, key: str = "observations") -> Frames:
         raise
     except Exception as error:  # A damaged archive fails in as many ways as zip and zlib have.
         raise DeFlowError(
-            f"{what} cannot be read ({str(error) or type(error).__name__}); fetch or generate the "
-            "set again."
+            f"{what} cannot be read ({first_line(error)}); fetch or generate the set again."
         ) from error
 
 

@@ -20,6 +20,7 @@ from deflow.core.checks import require, require_choices
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import progress_bar
 from deflow.data.dataset import Dataset
+from deflow.data.names import family
 from deflow.data.transforms import standardised
 
 Scale = Literal["raw", "standard"]
@@ -67,7 +68,7 @@ class IAV:
 
     Attributes:
         value: variance of an action's coordinate, in squared units of the action box [-1, 1].
-        interval: 95% of what another draw of as many states would give.
+        interval: 95% confidence, for the mean over all states: 1.96 standard errors on either side.
         queries: how many states it is the mean of.
         choices: how it was computed.
     """
@@ -136,7 +137,7 @@ _SCALES: tuple[Scale, ...] = ("raw", "standard")
 
 
 def _estimates(dataset: Dataset, every: Sequence[Choices], queries: int, seed: int) -> list[IAV]:
-    trajectory = np.searchsorted(dataset.episode_ends, dataset.rows)
+    trajectory = dataset.episodes
     _check(dataset, trajectory, every, queries)
     states, actions = dataset.observations[dataset.rows], dataset.actions[dataset.rows]
     rng = np.random.default_rng(seed)
@@ -290,4 +291,4 @@ def _search(count: int, kinds: tuple[bool, ...]) -> Callable[..., dict[bool, Any
 
 def published_factor(task: str) -> float:
     """What the published rule multiplies a task's IAV by: 1 for navigation, 0.1 otherwise."""
-    return 1.0 if task.split("-", 1)[0] in NAVIGATION else 0.1
+    return 1.0 if family(task) in NAVIGATION else 0.1

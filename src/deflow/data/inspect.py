@@ -36,7 +36,7 @@ def describe(dataset: Dataset, *, solved: bool = False) -> dict[str, Any]:
     mazes, whose episodes terminate at the goal and nowhere else.
     """
     rows = dataset.rows
-    episode = np.searchsorted(dataset.episode_ends, rows)
+    episode = dataset.episodes
     lengths = np.bincount(episode, minlength=len(dataset.episode_ends))
     returns = np.bincount(episode, dataset.rewards[rows], minlength=len(dataset.episode_ends))
     values, counts = np.unique(dataset.rewards[rows], return_counts=True)

@@ -117,8 +117,7 @@ def minari_target(dataset_id: str, root: Path | None = None) -> Path:
 def _require_chains(dataset: Dataset) -> None:
     """Raise where a trajectory's next observations are not the observations that follow."""
     rows, follows = dataset.rows, dataset.next_rows
-    episode = np.searchsorted(dataset.episode_ends, rows)
-    same = episode[1:] == episode[:-1]
+    same = ~dataset.last[:-1]
     if (same & (follows[:-1] != rows[1:])).any():
         row = int(rows[np.argmax(same & (follows[:-1] != rows[1:]))])
         raise DeFlowError(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from dataclasses import dataclass
 from functools import cache
 from itertools import product
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, near
 
 _TYPES = {
     "cube": ("play", "noisy"),
@@ -169,10 +168,5 @@ def _refuse_unsupported(name: str) -> None:
 
 
 def _unknown(kind: str, name: str, known: tuple[str, ...]) -> DeFlowError:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    hint = (
-        "the nearest names are " + ", ".join(near)
-        if near
-        else "an OGBench name looks like 'cube-double-play-singletask-task2-v0'"
-    )
-    return DeFlowError(f"There is no {kind} {name!r}; {hint}.")
+    example = "an OGBench name looks like 'cube-double-play-singletask-task2-v0'."
+    return DeFlowError(f"There is no {kind} {name!r}; {near(name, known, example, alike=0.5)}")

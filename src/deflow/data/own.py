@@ -37,27 +37,6 @@ class Own(NamedTuple):
     columns: Columns = Columns()
 
 
-def load_file(path: Path | str, columns: Given = None) -> Dataset:
-    """The dataset of a file, folder or Minari id whose actions lie in [-1, 1] already.
-
-    Args:
-        path: an .npz, .hdf5 or .parquet file; a folder of Parquet files, in LeRobot's layout or in
-            Minari's; or `minari:ID`.
-        columns: which column is what (see `Columns`), where the usual names do not hold.
-
-    Raises:
-        DeFlowError: the file cannot be read, lacks a column, its columns do not fit together, or
-            its actions have other bounds (then `load_own` is to be used).
-    """
-    raw = read_raw(path, columns)
-    if raw.bounds and not Box(*raw.bounds).is_unit:
-        raise DeFlowError(
-            f"{raw.name}: its actions have the bounds {min(raw.bounds.low):g} to "
-            f"{max(raw.bounds.high):g}, and must be scaled to [-1, 1]; use load_own."
-        )
-    return raw.dataset()
-
-
 def load_own(
     path: Path | str,
     columns: Given = None,
@@ -71,8 +50,9 @@ def load_own(
     """A user's data as agents learn from them, with all that leads back to the user's units.
 
     Args:
-        path: see `load_file`.
-        columns: see `load_file`.
+        path: an .npz, .hdf5 or .parquet file; a folder of Parquet files, in LeRobot's layout or in
+            Minari's; or `minari:ID`.
+        columns: which column is what (see `Columns`), where the usual names do not hold.
         bounds: of the actions. By default those that the file declares; where it declares none,
             [-1, 1] if they lie there, else (with a warning) the least box that holds them, as
             "data" asks for without one.
@@ -82,7 +62,8 @@ def load_own(
         transforms: use these, as for a second file of the same kind, and none of the above.
 
     Raises:
-        DeFlowError: see `load_file`; actions outside the given bounds.
+        DeFlowError: the file cannot be read, lacks a column, its columns do not fit together, or
+            actions lie outside the given bounds.
     """
     raw = read_raw(path, columns)
     if transforms is None:
@@ -132,7 +113,7 @@ def read_raw(path: Path | str, columns: Given = None) -> RawData:
     """The data of a file, folder or Minari id by their roles, in the user's own units.
 
     Raises:
-        DeFlowError: see `load_file`.
+        DeFlowError: the file cannot be read, or lacks a column.
     """
     wanted = Columns.of(columns)
     text = str(path)

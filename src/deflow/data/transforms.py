@@ -126,11 +126,11 @@ class Normal:
             )
 
     @classmethod
-    def of(cls, observations: ArrayLike, epsilon: float = 1e-3) -> Normal:
+    def of(cls, observations: ArrayLike) -> Normal:
         """Mean and deviation of each column of [N, obs]."""
         array = checks.matrix(observations, "observations")
         mean, std = array.mean(axis=0, dtype=np.float64), array.std(axis=0, dtype=np.float64)
-        return cls(tuple(mean.tolist()), tuple(std.tolist()), epsilon)
+        return cls(tuple(mean.tolist()), tuple(std.tolist()))
 
     def __call__(self, observations: ArrayLike) -> Floats:
         array = checks.numbers(observations, "observations")
@@ -179,11 +179,6 @@ class Transforms:
                 f"Rewards are scaled by a finite number above 0, not {self.reward_scale:g}, and "
                 f"shifted by a finite one, not {self.reward_shift:g}."
             )
-
-    @property
-    def are_identity(self) -> bool:
-        """Whether nothing is changed."""
-        return self == Transforms()
 
     def apply(self, raw: RawData) -> RawData:
         """The data as agents learn from them; numbers that are not finite are left for

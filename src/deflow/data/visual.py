@@ -6,7 +6,6 @@ The same episodes as the sets of states, with a frame of 64 x 64 pixels in the p
 
 from __future__ import annotations
 
-import difflib
 import json
 import os
 import re
@@ -19,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, near
 from deflow.core.progress import console
 from deflow.data.frames import read_frames
 from deflow.data.names import Task
@@ -73,10 +72,8 @@ def parse_visual_dataset(name: str) -> str:
 
 
 def _unknown(kind: str, name: str, known: tuple[str, ...]) -> DeFlowError:
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5) or known[:1]
-    return DeFlowError(
-        f"There is no {kind} {name!r} here; the nearest names are {', '.join(near)}."
-    )
+    hint = near(name, known, f"such a name looks like {known[0]!r}.", alike=0.5)
+    return DeFlowError(f"There is no {kind} {name!r} here; {hint}")
 
 
 # Loading ----------------------------------------------------------------------------------------

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from deflow.core.errors import DeFlowError
-from deflow.envs.make import make_env, validate_env
+from deflow.envs.make import env_shapes, make_env
 from deflow.envs.process import report
 from deflow.envs.seeded import SeededEnv
 
@@ -29,7 +29,7 @@ def serve(connection: Connection) -> None:
     try:
         spec, seed, episode, every = connection.recv()
         made = make_env(spec, render=True)
-        validate_env(made)
+        env_shapes(made)
         env = SeededEnv(made)
         where = f"episode {episode}, reset"
         observation, done, step = env.reset(seed, episode), False, 0

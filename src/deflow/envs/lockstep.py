@@ -195,7 +195,7 @@ class Lockstep(Closing):
                 f"The policy of {self.labels[member]} gave an action that is not finite in episode "
                 f"{self.episodes[member]}; its parameters have diverged."
             )
-        taken: NDArray[np.float32] = np.maximum(np.minimum(actions, 1), -1, dtype=np.float32)
+        taken: NDArray[np.float32] = np.clip(actions, -1, 1).astype(np.float32)
         return taken
 
     def _advance(self, members: Sequence[int], actions: NDArray[np.float32]) -> Steps:

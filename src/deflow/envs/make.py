@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import inspect
-import math
 import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -13,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deflow.core.entry import imported, registered
-from deflow.core.errors import DeFlowError, first_line
+from deflow.core.errors import DeFlowError, first_line, near
 
 if TYPE_CHECKING:
     import gymnasium
@@ -98,8 +96,7 @@ def _from_id(spec: EnvSpec, render: bool) -> gymnasium.Env[Any, Any]:
     try:
         found = gymnasium.spec(spec.env_id)
     except (gymnasium.error.Error, ImportError) as error:
-        near = difflib.get_close_matches(spec.env_id, list(gymnasium.registry), n=3)
-        hint = f"did you mean {', '.join(near)}?" if near else "give an OGBench or Gymnasium id."
+        hint = near(spec.env_id, gymnasium.registry, "give an OGBench or Gymnasium id.")
         raise DeFlowError(
             f"There is no environment called '{spec.env_id}' ({first_line(error)}); {hint}"
         ) from error
@@ -210,20 +207,10 @@ def _in_unit_box(
     return TransformAction(env, outward, unit)
 
 
-def validate_env(env: gymnasium.Env[Any, Any]) -> tuple[int, int]:
-    """The widths (observation, action) of an environment that we can act in; a frame's counts its
-    bytes.
-
-    Raises `DeFlowError` with the reason for any other.
-    """
-    shape, action = env_shapes(env)
-    return math.prod(shape), action
-
-
 def env_shapes(env: gymnasium.Env[Any, Any]) -> tuple[tuple[int, ...], int]:
     """An observation's shape, (obs,) or (height, width, channels), and the width of an action.
 
-    Raises `DeFlowError` with the reason for any other.
+    Raises `DeFlowError` with the reason for an environment that we cannot act in.
     """
     import numpy as np
     from gymnasium import spaces

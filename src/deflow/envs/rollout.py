@@ -42,7 +42,6 @@ class RolloutTimes:
     resetting: float = 0.0
     workers: float = 0.0
     total: float = 0.0
-    ticks: int = 0
     steps: int = 0
 
 
@@ -101,7 +100,6 @@ def rollout(
         pool.step(flat, following)
         times.acting += acted - begun
         times.stepping += time.perf_counter() - acted
-        times.ticks += 1
         times.steps += int(active.sum())
 
         returns[active] += board.rewards[active]

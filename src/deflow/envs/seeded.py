@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
 
 import gymnasium
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.random import mtrand
 from numpy.typing import NDArray
 
 from deflow.envs.make import quiet
+
+T = TypeVar("T")
 
 
 class SeededEnv:
@@ -44,15 +46,12 @@ class SeededEnv:
 
     def step(self, action: NDArray[np.float32]) -> tuple[Any, Any, bool, bool, dict[str, Any]]:
         """Gymnasium's step."""
-        result: tuple[Any, Any, bool, bool, dict[str, Any]] = self._alone(
-            lambda: self.env.step(action)
-        )
-        return result
+        return self._alone(lambda: self.env.step(action))
 
     def close(self) -> None:
         self.env.close()
 
-    def _alone(self, call: Any) -> Any:
+    def _alone(self, call: Callable[[], T]) -> T:
         outside = mtrand.get_bit_generator()
         mtrand.set_bit_generator(self._generator)
         for array, values in zip(self._swapped, self._values, strict=True):

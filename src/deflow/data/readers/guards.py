@@ -7,13 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, first_line
 from deflow.core.progress import progress_bar
 
 T = TypeVar("T")
 
 _FEW = 64
-"""So many files are read in no time."""
+"""Up to this many files no bar is shown."""
 
 
 def watched(items: Sequence[T], what: str) -> Iterator[T]:
@@ -50,9 +50,9 @@ def one_error(path: Path, kind: str) -> Iterator[None]:
     except PermissionError as error:
         raise DeFlowError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:  # A damaged file fails in as many ways as its libraries have.
-        word = str(error).strip().split("\n", 1)[0].rstrip(".") or type(error).__name__
         raise DeFlowError(
-            f"{path} is truncated, damaged or no {kind} ({word[:200]}); fetch or make it again."
+            f"{path} is truncated, damaged or no {kind} ({first_line(error)[:200]}); fetch or make "
+            "it again."
         ) from error
 
 
