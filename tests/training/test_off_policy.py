@@ -20,7 +20,7 @@ from deflow.data.dataset import Dataset
 from deflow.data.own import Own
 from deflow.data.transforms import Transforms
 from deflow.training.bootstrap import bootstrap, mean_of, rank_correlation_of, slope_of
-from deflow.training.held_out import discounted_returns, episodes_of
+from deflow.training.held_out import discounted_returns
 from deflow.training.off_policy import OffPolicy, off_policy
 from deflow.training.run_folder import RunFolder
 from deflow.value.fqe import FQE
@@ -109,7 +109,7 @@ def found(aiming: RunFolder) -> OffPolicy:
 
 def played(gain: float) -> float:
     """The mean discounted return from where episodes of the data begin, played to the end."""
-    first = DATA.rows[np.unique(episodes_of(DATA), return_index=True)[1]]
+    first = DATA.rows[np.unique(DATA.episodes, return_index=True)[1]]
     returns = []
     for state in DATA.observations[first]:
         total, step, reached = 0.0, 0, False
@@ -237,7 +237,7 @@ def test_returns_that_a_cut_has_hidden_are_not_held_against_q(tmp_path: Path):
     found = off_policy(folder, dataset=data, steps=2, share=0.75, settings=SMALL, seed=1)
     calibration = found.members[0].calibration
     assert calibration is not None
-    longest = int(np.unique(episodes_of(found.held_out.held), return_counts=True)[1].max())
+    longest = int(np.unique(found.held_out.held.episodes, return_counts=True)[1].max())
     assert longest == 40
     # After 29 steps what follows weighs less than 5%.
     per_episode = 40 - 28

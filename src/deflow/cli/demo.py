@@ -90,7 +90,7 @@ class Demo:
         if not folder.exists():
             return None
         folder.refuse_other(self._config(), "give the same options, or another --dir")
-        episodes = folder.read_json("provenance.json")["dataset"]["episodes"]
+        episodes = folder.dataset()["episodes"]
         if episodes != self.episodes:
             raise DeFlowError(
                 f"{folder.path} learnt from {episodes} episodes: give --episodes {episodes}, or "

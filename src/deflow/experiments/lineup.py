@@ -13,7 +13,6 @@ from typing import Any
 
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
-from deflow.core.types import Spec
 from deflow.experiments.cost import mean_gflop, phase_costs
 from deflow.experiments.report import overview
 from deflow.training.config import TrainConfig
@@ -96,7 +95,7 @@ def _check(configs: Mapping[str, TrainConfig], dataset: Data) -> set[str]:
 def record(name: str, folder: RunFolder) -> dict[str, Any]:
     """What `report` says of a finished run, what a step of it costs, and where it was trained."""
     config = folder.config()
-    costs = phase_costs(config, Spec.from_json(folder.read_json("spec.json")))
+    costs = phase_costs(config, folder.spec())
     return {
         "name": name,
         **overview(folder),
@@ -136,4 +135,4 @@ def _holds_run(config: TrainConfig) -> bool:
 
 
 def _fingerprint(folder: RunFolder) -> str:
-    return str(folder.read_json("provenance.json")["dataset"]["fingerprint"])
+    return str(folder.dataset()["fingerprint"])

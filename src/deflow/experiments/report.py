@@ -50,7 +50,7 @@ def overview(folder: RunFolder) -> dict[str, Any]:
         "members": members,
         "count": len(members_of(config.seeds, config.over)),
         "frozen": list(position.get("frozen", [])),
-        "finished": (folder.path / "summary.json").is_file(),
+        "finished": folder.ended(),
     }
     if config.online_steps:
         record["online_steps"] = config.online_steps
@@ -64,7 +64,7 @@ def position_of(folder: RunFolder) -> dict[str, Any]:
     """Where a run stands and who diverged, as its end tells it, or else its newest checkpoint."""
     position: dict[str, Any] = {}
     kept = checkpoint.existing(folder.checkpoints)
-    if (folder.path / "summary.json").is_file():
+    if folder.ended():
         position = folder.read_json("summary.json")["position"]
     elif kept:
         position = checkpoint.read_meta(kept[-1])["position"]

@@ -24,8 +24,8 @@ def ant_expert(path: Path) -> AntExpert:
     if not path.is_dir():
         return AntExpert.read(path)
     folder = RunFolder.open(path)
-    config, env = folder.config(), folder.read_json("conversion.json")["env"] or {}
-    if name_of(config.agent) != "sac" or env.get("env_id") != WALKING_ANT:
+    config, env = folder.config(), folder.env()
+    if name_of(config.agent) != "sac" or env is None or env.env_id != WALKING_ANT:
         raise DeFlowError(
             f"{path} is a run of {config.agent.name} on {config.task}, and ant mazes are walked by "
             f"a run of sac on {WALKING_ANT}: give one."

@@ -19,6 +19,9 @@ Floats = NDArray[np.float64]
 Statistic = Callable[[Floats], float]
 """From weights [rows] to a number; NaN where it is not defined for them."""
 
+DRAWS = 1000
+"""Of groups, for an interval."""
+
 
 @dataclass(frozen=True)
 class Estimate:
@@ -37,14 +40,12 @@ def _or_none(number: float) -> float | None:
     return number if math.isfinite(number) else None
 
 
-def bootstrap(
-    statistic: Statistic, groups: ArrayLike, *, draws: int = 1000, seed: int = 0
-) -> Estimate:
+def bootstrap(statistic: Statistic, groups: ArrayLike, *, seed: int = 0) -> Estimate:
     """A statistic of rows and its interval, as if other groups (`groups` [rows], any labels) had
     been met. Draws for which it is not defined are left out."""
     names, own = np.unique(np.asarray(groups), return_inverse=True)
     chance = np.full(len(names), 1 / len(names))
-    drawn = np.random.default_rng(seed).multinomial(len(names), chance, size=draws)
+    drawn = np.random.default_rng(seed).multinomial(len(names), chance, size=DRAWS)
     values = np.asarray([statistic(counts[own].astype(np.float64)) for counts in drawn])
     values = values[np.isfinite(values)]
     low, high = np.quantile(values, (0.025, 0.975)) if len(values) else (math.nan, math.nan)

@@ -34,7 +34,7 @@ def load_donor(path: str, job: Job, like: State) -> State:
     others, or its networks have other sizes.
     """
     folder = RunFolder.open(Path(path))
-    recorded = folder.read_json("provenance.json")["dataset"]
+    recorded = folder.dataset()
     if recorded["behavior_fingerprint"] != job.description["behavior_fingerprint"]:
         raise DeFlowError(
             f"The flow of {path} was trained on other data ({recorded['name']}): choose a run on "

@@ -13,7 +13,6 @@ from deflow.agents.registry import from_settings, name_of, settings_of
 from deflow.core.agent import Agent
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
-from deflow.envs.make import EnvSpec
 from deflow.training.config import TrainConfig
 from deflow.training.family import Family, members_of
 from deflow.training.run_folder import RunFolder
@@ -116,8 +115,7 @@ def _check_names(
 
 def _check_world(folder: RunFolder, job: Job) -> None:
     """Raise `DeFlowError` where the run was judged in another environment than it would act in."""
-    document = folder.read_json("conversion.json")["env"]
-    known = EnvSpec.from_json(document) if document else None
+    known = folder.env()
     if known and job.env and known != job.env:
         raise DeFlowError(
             f"{folder.path} was judged in {known.name}, and would go on in {job.env.name}: a run "

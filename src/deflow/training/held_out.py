@@ -40,7 +40,7 @@ class HeldOut:
     def json(self) -> dict[str, Any]:
         return {
             "source": self.source,
-            "episodes": len(np.unique(episodes_of(self.held))),
+            "episodes": len(np.unique(self.held.episodes)),
             "transitions": self.held.transitions,
             "fitted_transitions": self.fit.transitions,
         }
@@ -68,7 +68,7 @@ def hold_out(
     blind = replace(config, env=None, online_steps=0)  # Nobody acts here.
     if unseen:
         return _beside(prepare_again(folder, blind, dataset), unseen)
-    own = folder.read_json("provenance.json")["dataset"]["own"]
+    own = folder.dataset()["own"]
     task = None if own or dataset is not None else _ogbench_task(config.task)
     if task is None:
         return _split(prepare_again(folder, blind, dataset).logged(), share, seed)
@@ -107,7 +107,7 @@ def _ogbench_task(name: str) -> Any:
 
 
 def _split(data: Dataset, share: float, seed: int) -> HeldOut:
-    episode = episodes_of(data)
+    episode = data.episodes
     names = np.unique(episode)
     count = max(2, round(share * len(names)))
     if len(names) - count < 1:
@@ -128,11 +128,6 @@ def _split(data: Dataset, share: float, seed: int) -> HeldOut:
     )
 
 
-def episodes_of(data: Dataset) -> NDArray[np.intp]:
-    """[M]: the number of each transition's episode."""
-    return np.searchsorted(data.episode_ends, data.rows)
-
-
 def discounted_returns(
     data: Dataset, discount: float
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
@@ -145,8 +140,7 @@ def discounted_returns(
     favour rows with success ahead. Where some episodes end and others are cut early, the known
     returns are still those of episodes that ended.
     """
-    episode = episodes_of(data)
-    last = np.append(episode[1:] != episode[:-1], True)
+    last = data.last
     rewards = data.rewards[data.rows].astype(np.float64)
     masks = data.masks[data.rows]
     # Of each row, its episode's last transition.

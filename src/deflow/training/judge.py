@@ -54,13 +54,13 @@ class Judgement:
 
 def env_of(folder: RunFolder) -> EnvSpec:
     """The environment that a run is judged in; raises `DeFlowError` where it names none."""
-    found = folder.read_json("conversion.json")["env"]
+    found = folder.env()
     if found is None:
         raise DeFlowError(
             f"The run {folder.path} names no environment to evaluate in: train it with "
             "--env module:make, or judge it by data, with --off-policy."
         )
-    return EnvSpec.from_json(found)
+    return found
 
 
 def judge(
@@ -126,7 +126,7 @@ def choosing(agents: Agent, best_of: int | None) -> Agent:
 
 def check_film(folder: RunFolder, path: Path) -> None:
     """Raise `DeFlowError` where no film of the run could be written to `path`; before playing."""
-    if Spec.from_json(folder.read_json("spec.json")).frame:
+    if folder.spec().frame:
         raise DeFlowError(
             f"{folder.path} sees frames; only episodes of runs on states are filmed: leave out "
             "--video."
@@ -143,12 +143,10 @@ def film(
     *,
     episode: int = 0,
     seed: int = 0,
-    member: int = 0,
-    every: int = 2,
     policy: PolicyKind = "policy",
     best_of: int | None = None,
 ) -> str:
-    """One episode of one member as a .gif or .mp4, or as a strip of frames (.png).
+    """One episode of the first member as a .gif or .mp4, or as a strip of frames (.png).
 
     Returns the member's label. Raises `DeFlowError` as `judge`, and where nothing can be drawn or
     written.
@@ -157,16 +155,16 @@ def film(
     require("episode", episode, at_least=0, below=2**31)
     every_agent, family, states, spec, _ = _chosen(folder, seed, policy, best_of)
     normal = transforms_of(folder).normal
-    agents, state = jax.tree.map(lambda leaf: leaf[member : member + 1], (every_agent, states))
+    agents, state = jax.tree.map(lambda leaf: leaf[:1], (every_agent, states))
 
     def act(observations: Any, episodes: Any, steps: Any) -> NDArray[np.float32]:
         seen = normal(observations) if normal else observations
         where = (seen, np.uint32(seed), episodes, steps)
         return np.asarray(batched_act(agents, state, *where, spec, policy))
 
-    frames = record_episode(env_of(folder), act, seed, episode, every)
+    frames = record_episode(env_of(folder), act, seed, episode, every=2)
     if path.suffix == ".png":
         save_strip(frames, path)
     else:
         save_video(frames, path, fps=15)
-    return family.members[member].label
+    return family.members[0].label

@@ -20,7 +20,7 @@ from deflow.data.own import Own
 from deflow.training.bootstrap import Estimate, bootstrap, mean_of, rank_correlation_of, slope_of
 from deflow.training.evaluate import PolicyKind
 from deflow.training.fitted import examine, fit_values
-from deflow.training.held_out import HeldOut, discounted_returns, episodes_of, hold_out
+from deflow.training.held_out import HeldOut, discounted_returns, hold_out
 from deflow.training.judge import choosing
 from deflow.training.policy import load_family, require_kind
 from deflow.training.run_folder import RunFolder
@@ -186,7 +186,7 @@ def off_policy(
 
     discounts = jnp.asarray(each("discount", DISCOUNT))
     scales, biases = each("reward_scale", 1.0), each("reward_bias", 0.0)
-    episode = episodes_of(data)
+    episode = data.episodes
     starts = np.repeat(np.unique(episode, return_index=True)[1], samples)
     chosen = np.random.default_rng(seed).choice(
         data.transitions, min(rows, data.transitions), replace=False
@@ -248,7 +248,7 @@ def _member(
     agent: str,
     seed: int,
 ) -> OffPolicyMember:
-    episode = episodes_of(data)
+    episode = data.episodes
     returns, known = discounted_returns(data, discount)
     at_starts, at_rows = episode[starts[0]], episode[rows[0]]
     over = partial(bootstrap, seed=seed)

@@ -75,7 +75,7 @@ class Policy:
 def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, dict[str, Any]]:
     """A run's members and their newest sound states; the meta says where they stand."""
     config = folder.config()
-    spec = Spec.from_json(folder.read_json("spec.json"))
+    spec = folder.spec()
     family = Family.build(config.agent, members_of(config.seeds, config.over))
     sound = checkpoint.newest_sound(folder.checkpoints)
     shapes = jax.eval_shape(lambda: {"states": family.init(spec), "keys": _key_data(family)})

@@ -21,6 +21,7 @@ from deflow.core.errors import DeFlowError
 from deflow.core.files import write_json, written_whole
 from deflow.core.progress import console
 from deflow.core.types import Spec
+from deflow.envs.make import EnvSpec
 from deflow.training import checkpoint
 from deflow.training.config import LOCAL, TrainConfig
 
@@ -162,8 +163,11 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run came to its end, and what it ended with is sound."""
         kept = checkpoint.existing(self.checkpoints)
-        done = (self.path / "summary.json").is_file()
-        return done and bool(kept) and checkpoint.damage(kept[-1]) is None
+        return self.ended() and bool(kept) and checkpoint.damage(kept[-1]) is None
+
+    def ended(self) -> bool:
+        """Whether the run came to its end."""
+        return (self.path / "summary.json").is_file()
 
     def exists(self) -> bool:
         return (self.path / "config.json").is_file()
@@ -176,6 +180,20 @@ class RunFolder:
             raise DeFlowError(f"{file} cannot be read: {error}.") from error
         except DeFlowError as error:
             raise DeFlowError(f"{file}: {error}") from error
+
+    def spec(self) -> Spec:
+        """What the agent knows of its task."""
+        return Spec.from_json(self.read_json("spec.json"))
+
+    def dataset(self) -> dict[str, Any]:
+        """What the run was trained on: `Job.description`."""
+        found: dict[str, Any] = self.read_json("provenance.json")["dataset"]
+        return found
+
+    def env(self) -> EnvSpec | None:
+        """Where the run is judged; None where it names no environment."""
+        found = self.read_json("conversion.json")["env"]
+        return EnvSpec.from_json(found) if found else None
 
     def read_json(self, name: str) -> dict[str, Any]:
         document: dict[str, Any] = json.loads((self.path / name).read_text())

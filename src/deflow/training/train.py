@@ -87,7 +87,7 @@ def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Again = None)
     """What a run was trained on, loaded anew; other data than the run's are refused."""
     if isinstance(dataset, str | Path):
         dataset = load_again(dataset, folder.read_json("conversion.json"))
-    recorded = folder.read_json("provenance.json")["dataset"]
+    recorded = folder.dataset()
     if recorded["own"] and dataset is None:
         raise DeFlowError(
             f"{folder.path} was trained on your own data ({recorded['name']}): give them again, "
