@@ -134,7 +134,7 @@ def test_a_film_that_cannot_be_drawn_ends_before_the_other_episodes(
     refused: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ):
-    def blind(*_: Any) -> None:
+    def blind(*_: Any, every: int) -> None:
         raise DeFlowError("Nothing can be drawn here.")
 
     monkeypatch.setattr(Evaluator, "__call__", never)
