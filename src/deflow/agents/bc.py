@@ -35,9 +35,7 @@ class BC(Trained):
         return BCState(self.actor(Mean, key, spec))
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
-        return (
-            self.phase("joint", spec.total_steps, lambda agent, key: (), BC.gradients, spec.frame),
-        )
+        return (self.phase("joint", spec, spec.total_steps, BC.gradients),)
 
     def gradients(
         self, state: BCState, batch: Batch, noise: Noise, clock: Clock

@@ -119,7 +119,7 @@ class CAC(Rescaled, Critical):
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         draw = lambda agent, key: agent.draw_update(key, spec)  # noqa: E731
         gradients = partial(CAC.gradients, ramp=self.curriculum_steps or spec.total_steps)
-        return (self.phase("joint", spec.total_steps, draw, gradients),)
+        return (self.phase("joint", spec, spec.total_steps, gradients, CAC.draw_update),)
 
     def gradients(
         self, state: CACState, batch: Batch, noise: CACNoise, clock: Clock, ramp: int

@@ -85,11 +85,10 @@ class DecisionFlow(Flowing, Implicit):
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         cls, last = type(self), spec.total_steps
         first, second = self.behavior_steps or last, self.value_steps or last
-        start = lambda agent, key: agent.draw_flow(key, spec)  # noqa: E731
-        draw = lambda agent, key: agent.draw_states(key, spec)  # noqa: E731
-        flow = self.phase("behavior", first, start, cls.flow_gradients, graft=share_flow)
-        value = self.phase("value", second, lambda agent, key: (), cls.value_gradients)
-        policy = self.phase("policy", last, draw, cls.policy_gradients, fields=self.policy_fields)
+        learn, draw, fields = cls.policy_gradients, cls.draw_states, self.policy_fields
+        flow = self.flow_phase(spec, first, name="behavior", graft=share_flow)
+        value = self.phase("value", spec, second, cls.value_gradients)
+        policy = self.phase("policy", spec, last, learn, draw, fields=fields)
         return flow, value, dataclasses.replace(policy, update=from_behavior(policy.update))
 
     @property

@@ -7,6 +7,7 @@ text says otherwise, a setting names the difference.
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, ClassVar, Literal
 
 import equinox as eqx
@@ -103,9 +104,9 @@ class DeFlow(FlowPolicy):
         leaves = (cached_proposals(self.proposals, spec),)
         steps = self.prior_steps or spec.total_steps
         flow = self.flow_phase(spec, steps, leaves=leaves, graft=share_flow)
-        draw = lambda agent, key: draw_cached(agent, key, spec, agent.proposals)  # noqa: E731
-        learn, fields = type(self).cached_gradients, ("proposals",)
-        policy = self.phase("policy", spec.total_steps, draw, learn, spec.frame, fields=fields)
+        learn, draw = type(self).cached_gradients, partial(draw_cached, count=self.proposals)
+        fields = ("proposals",)
+        policy = self.phase("policy", spec, spec.total_steps, learn, draw, fields=fields)
         return (flow, policy)
 
     # Gradients -------------------------------------------------------------------------------

@@ -96,16 +96,10 @@ class Diffusing(Implicit):
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         """The behaviour, of which the critics know nothing, then the critics."""
-        draw = lambda agent, key: agent.draw_behavior(key, spec)  # noqa: E731
         cls, steps = type(self), spec.total_steps
-        behavior = self.phase(
-            "behavior",
-            self.behavior_factor * steps,
-            draw,
-            cls.behavior_gradients,
-            graft=share_behavior,
-        )
-        return (behavior, self.phase("value", steps, lambda agent, key: (), cls.value_gradients))
+        first, learn, draw = self.behavior_factor * steps, cls.behavior_gradients, cls.draw_behavior
+        behavior = self.phase("behavior", spec, first, learn, draw, graft=share_behavior)
+        return (behavior, self.phase("value", spec, steps, cls.value_gradients))
 
     def rule(
         self, learner: str, done: float | Float[Array, ""] = 0.0
@@ -144,7 +138,7 @@ class Diffusing(Implicit):
     def behavior_gradients(
         self, state: Any, batch: Batch, noise: DiffusionNoise, clock: Clock
     ) -> tuple[Grads, Metrics]:
-        """Behaviour cloning by telling noise: no value is involved."""
+        """Behaviour cloning by predicting noise: no value is involved."""
         loss, grads = eqx.filter_value_and_grad(noise_loss)(
             state.behavior.model, batch.observations, batch.actions, noise, self.scales(noise.t)
         )

@@ -50,8 +50,7 @@ class IFQL(Continuing, Flowing, Implicit):
         )
 
     def learning(self, name: str, spec: Spec, steps: int) -> Phase:
-        draw = lambda agent, key: agent.draw_flow(key, spec)  # noqa: E731
-        return self.phase(name, steps, draw, IFQL.gradients, spec.frame)
+        return self.phase(name, spec, steps, IFQL.gradients, IFQL.draw_flow)
 
     def gradients(
         self, state: IFQLState, batch: Batch, noise: FlowNoise, clock: Clock

@@ -53,7 +53,7 @@ class IQL(Continuing, Implicit):
         )
 
     def learning(self, name: str, spec: Spec, steps: int) -> Phase:
-        return self.phase(name, steps, lambda agent, key: (), IQL.gradients, spec.frame)
+        return self.phase(name, spec, steps, IQL.gradients)
 
     def gradients(
         self, state: IQLState, batch: Batch, noise: Noise, clock: Clock

@@ -61,9 +61,8 @@ class ReBRAC(Rescaled, Continuing, Critical):
         return ReBRACState(self.learner(critic), critic, actor, actor.model)
 
     def learning(self, name: str, spec: Spec, steps: int) -> Phase:
-        draw = lambda agent, key: agent.draw_update(key, spec)  # noqa: E731
-        fields = ("next_actions",)
-        return self.phase(name, steps, draw, ReBRAC.gradients, spec.frame, fields=fields)
+        learn, fields = ReBRAC.gradients, ("next_actions",)
+        return self.phase(name, spec, steps, learn, ReBRAC.draw_update, fields=fields)
 
     def draw_update(self, key: PRNGKeyArray, spec: Spec) -> Float[Array, "batch act"]:
         return jax.random.normal(key, (self.batch_size, spec.action_dim))

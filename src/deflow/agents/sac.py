@@ -96,8 +96,8 @@ class SAC(Critical):
 
     def learning(self, name: str, spec: Spec, steps: int, fields: tuple[str, ...] = ()) -> Phase:
         """The phase of this update."""
-        draw = lambda agent, key: agent.draw_update(key, spec)  # noqa: E731
-        return self.phase(name, steps, draw, type(self).gradients, fields=fields)
+        cls = type(self)
+        return self.phase(name, spec, steps, cls.gradients, cls.draw_update, fields=fields)
 
     def draw_update(self, key: PRNGKeyArray, spec: Spec) -> Any:
         target, actor = jax.random.normal(key, (2, self.batch_size, spec.action_dim))

@@ -65,8 +65,8 @@ class SRPO(Diffusing):
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
         """Behaviour, critics, and the policy, for which both are finished."""
-        draw = lambda agent, key: agent.draw_policy(key, spec)  # noqa: E731
-        policy = self.phase("policy", spec.total_steps, draw, SRPO.policy_gradients)
+        learn, draw = SRPO.policy_gradients, SRPO.draw_policy
+        policy = self.phase("policy", spec, spec.total_steps, learn, draw)
         return (*super().phases(spec, schedule), policy)
 
     def rule(

@@ -19,7 +19,7 @@ from deflow.agents.shared.flowing import (
     JointNoise,
 )
 from deflow.agents.shared.rescaled import Rescaled
-from deflow.agents.shared.trained import Grads, Trained, following, gradient_of
+from deflow.agents.shared.trained import Grads, Trained, gradient_of
 
 __all__ = [
     "Bootstrapped",
@@ -36,7 +36,6 @@ __all__ = [
     "cached_proposals",
     "draw_cached",
     "drawn_proposals",
-    "following",
     "gradient_of",
     "share_flow",
 ]

@@ -40,11 +40,10 @@ class Flowing(Trained):
     best_of: int = setting(1, at_least=1)
     """Actions proposed for each that is taken: the critic's favourite."""
 
-    def flow_phase(self, spec: Spec, steps: int, **options: Any) -> Phase:
+    def flow_phase(self, spec: Spec, steps: int, name: str = "flow", **options: Any) -> Phase:
         """A phase that trains the flow alone."""
-        draw = lambda agent, key: agent.draw_flow(key, spec)  # noqa: E731
-        learn = type(self).flow_gradients
-        return self.phase("flow", steps, draw, learn, spec.frame, **options)
+        cls = type(self)
+        return self.phase(name, spec, steps, cls.flow_gradients, cls.draw_flow, **options)
 
     def flow_gradients(
         self, state: Any, batch: Batch, noise: FlowNoise, clock: Clock
@@ -140,13 +139,12 @@ class FlowPolicy(Flowing, Bootstrapped):
     """A flow for the behaviour and critics, in one update: FQL, DeFlow, FAWAC, FBRAC."""
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
-        draw = lambda agent, key: agent.draw_joint(key, spec)  # noqa: E731
-        return (self.phase("joint", spec.total_steps, draw, type(self).gradients, spec.frame),)
+        cls = type(self)
+        return (self.phase("joint", spec, spec.total_steps, cls.gradients, cls.draw_joint),)
 
     def online(self, spec: Spec, steps: int) -> Online:
-        draw = lambda agent, key: agent.draw_joint(key, spec)  # noqa: E731
-        learn = type(self).online_gradients
-        return Online(self.phase(ONLINE, steps, draw, learn, spec.frame))
+        cls = type(self)
+        return Online(self.phase(ONLINE, spec, steps, cls.online_gradients, cls.draw_joint))
 
     def draw_joint(self, key: PRNGKeyArray, spec: Spec) -> JointNoise:
         keys = jax.random.split(key, 4)

@@ -12,7 +12,6 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.shared.shifted import shifting
 from deflow.core.agent import Agent, Noise, Phase, State, Update
-from deflow.core.frames import Frame
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.nn.encoder import behind_encoder
@@ -42,10 +41,6 @@ class Trained(Agent):
     actor_layer_norm: bool = setting(False)
     """LayerNorm in the actors."""
 
-    @property
-    def adam(self) -> optax.GradientTransformation:
-        return optax.adam(self.learning_rate)
-
     def rule(
         self, learner: str, done: float | Float[Array, ""] = 0.0
     ) -> optax.GradientTransformation:
@@ -53,10 +48,10 @@ class Trained(Agent):
 
         Rates may change on the way; the optimiser's state may not change its structure.
         """
-        return self.adam
+        return optax.adam(self.learning_rate)
 
     def learner(self, model: Any, name: str = "") -> Learner[Any]:
-        """A network with a fresh optimiser; named where its rule is its own."""
+        """A network with a fresh optimiser; named where its rule keeps another state than Adam's."""
         return Learner.create(model, self.rule(name))
 
     def actor(self, kind: type, key: PRNGKeyArray, spec: Spec, **options: Any) -> Learner[Any]:
@@ -69,17 +64,19 @@ class Trained(Agent):
     def phase(
         self,
         name: str,
+        spec: Spec,
         steps: int,
-        draw: Callable[[Any, PRNGKeyArray], Noise],
         gradients: Callable[..., tuple[Grads, Metrics]],
-        frame: Frame | None = None,
+        draw: Callable[[Any, PRNGKeyArray, Spec], Noise] = lambda agent, key, spec: (),
         **options: Any,
     ) -> Phase:
-        """A phase that follows `gradients(agent, state, batch, noise, clock)`; where observations
-        are frames, they are shifted at random first."""
+        """A phase that follows `gradients(agent, state, batch, noise, clock)`, with the noise of
+        `draw(agent, key, spec)`; where observations are frames, they are shifted at random first.
+        """
+        drawn = lambda agent, key: draw(agent, key, spec)  # noqa: E731
         update = following(gradients, steps)
-        phase = Phase(name, steps, self.batch_size, draw, update, **options)
-        return shifting(phase) if frame else phase
+        phase = Phase(name, steps, self.batch_size, drawn, update, **options)
+        return shifting(phase) if spec.frame else phase
 
     def stepped(
         self, state: State, grads: Grads, clock: Clock, done: float | Float[Array, ""] = 0.0
