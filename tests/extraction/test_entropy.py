@@ -15,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from deflow.behavior.squashed import Squashed
-from deflow.extraction.entropy import entropy_loss, temperature_loss
+from deflow.extraction.entropy import entropy_loss
+from deflow.extraction.multiplier import multiplier_loss
 
 NUMBERS = st.floats(-5, 5)
 
@@ -25,14 +26,9 @@ NUMBERS = st.floats(-5, 5)
 def test_too_little_entropy_raises_the_temperature(
     form: Any, log_alpha: float, entropy: float, target: float
 ):
-    slope = float(jax.grad(temperature_loss)(log_alpha, jnp.asarray(entropy), target, form))
+    slope = float(jax.grad(multiplier_loss)(log_alpha, -jnp.asarray(entropy), -target, form))
     pace = math.exp(log_alpha) if form == "linear" else 1.0
     assert slope == pytest.approx(pace * (entropy - target), rel=1e-4, abs=1e-4)
-
-
-def test_no_gradient_reaches_the_entropy():
-    slope = jax.grad(temperature_loss, argnums=1)(jnp.asarray(0.3), jnp.asarray(1.0), -1.0)
-    assert float(slope) == 0
 
 
 def test_the_actors_loss_is_the_price_of_its_density_less_the_value():
@@ -65,7 +61,7 @@ def test_the_temperature_brings_the_entropy_to_its_target(form: Any):
         actor, metrics = eqx.filter_grad(entropy_loss, has_aux=True)(
             policy, value, jnp.zeros((count, 1)), noise, jnp.exp(log_alpha)
         )
-        slope = jax.grad(temperature_loss)(log_alpha, metrics["actor/entropy"], target, form)
+        slope = jax.grad(multiplier_loss)(log_alpha, -metrics["actor/entropy"], -target, form)
         updates, moments = rule.update((actor, slope), moments)
         arrays = eqx.apply_updates(arrays, updates)
         return (arrays, moments), (metrics["actor/entropy"], jnp.exp(log_alpha))

@@ -10,7 +10,7 @@ import optax
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from deflow.nn.learner import Learner, polyak, squared_norm
+from deflow.nn.learner import Learner, polyak
 from deflow.nn.mlp import MLP
 
 
@@ -70,7 +70,3 @@ def test_polyak_at_its_ends():
     target, online = nets()["a"], jax.tree.map(lambda leaf: leaf + 1, nets()["a"])
     assert eqx.tree_equal(polyak(target, online, 1.0), online)
     assert eqx.tree_equal(polyak(target, online, 0.0), target)
-
-
-def test_the_squared_norm_runs_over_all_leaves():
-    assert float(squared_norm({"a": jnp.asarray([3.0, 4.0]), "b": jnp.asarray(2.0)})) == 29.0

@@ -21,8 +21,8 @@ from deflow.behavior.squashed import Squashed
 from deflow.core.agent import ONLINE, Mode, Noise, Online, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
-from deflow.extraction.entropy import entropy_loss, temperature_loss
-from deflow.extraction.multiplier import MultiplierForm
+from deflow.extraction.entropy import entropy_loss
+from deflow.extraction.multiplier import MultiplierForm, multiplier_loss
 from deflow.nn.learner import Learner
 from deflow.value.td import Aggregation, Critic, aggregate, td_loss, td_target
 
@@ -148,9 +148,10 @@ class SAC(Critical):
         actor, metrics = gradient_of(entropy_loss)(
             state.actor.model, value, batch.observations, noise.actor, alpha
         )
-        target = -self.target_entropy_multiplier * batch.actions.shape[-1]
-        loss, log_temperature = jax.value_and_grad(temperature_loss)(
-            state.log_temperature.model, metrics["actor/entropy"], target, self.temperature_form
+        # The entropy is bounded from below: its negative, from above.
+        bound = self.target_entropy_multiplier * batch.actions.shape[-1]
+        loss, log_temperature = jax.value_and_grad(multiplier_loss)(
+            state.log_temperature.model, -metrics["actor/entropy"], bound, self.temperature_form
         )
         found = {"actor/temperature": alpha, "actor/temperature_loss": loss}
         return {"actor": actor, "log_temperature": log_temperature}, {**metrics, **found}

@@ -1,4 +1,4 @@
-"""What the data do, as a diffusion: a network that tells the noise in a noisy action.
+"""What the data do, as a diffusion: a network that predicts the noise in a noisy action.
 
 a_t = alpha_t a + sigma_t eps with alpha_t^2 + sigma_t^2 = 1 (variance preserving). The discrete
 levels and their ancestral sampler are IDQL's (arXiv 2304.10573, section 4 and its code; DDPM, Ho et
@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.nn.mlp import MLP
-from deflow.nn.resnet import Fourier, ResNet, mish
+from deflow.nn.resnet import Fourier, ResNet
 
 Scales = tuple[Float[Array, "*batch 1"], Float[Array, "*batch 1"]]
 """alpha_t and sigma_t: how much of the action is left, and how much noise there is."""
@@ -42,7 +42,7 @@ class NoiseModel(eqx.Module):
         key: PRNGKeyArray,
     ):
         keys = jax.random.split(key, 3)
-        hidden = self.time_hidden
+        hidden, mish = self.time_hidden, jax.nn.mish
         self.fourier = Fourier(self.time_features, key=keys[0])
         self.condition = MLP(self.time_features, hidden, (hidden,), activation=mish, key=keys[1])
         size = action_dim + observation_dim + hidden

@@ -73,7 +73,7 @@ class Squashed(eqx.Module):
         return jnp.tanh(u), (normal - log_slope(u)).sum(-1)
 
     def mode(self, observations: Float[Array, "*batch obs"]) -> Float[Array, "*batch act"]:
-        """tanh(mu), the action of judgement (it is the median, not the density's peak)."""
+        """tanh(mu), the deterministic action, used in evaluation: the median, not the mode."""
         return jnp.tanh(self(observations)[0])
 
 

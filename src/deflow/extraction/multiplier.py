@@ -12,15 +12,16 @@ MultiplierForm = Literal["log", "linear"]
 
 
 def multiplier_loss(
-    log_alpha: Float[Array, ""],
-    squared: Float[Array, ""],
-    delta: float | Float[Array, ""],
+    log_multiplier: Float[Array, ""],
+    measured: Float[Array, ""],
+    bound: float | Float[Array, ""],
     form: MultiplierForm,
 ) -> Float[Array, ""]:
-    """Raises alpha while the residual is over budget, lowers it while under (eq. 12).
+    """Raises the multiplier alpha while measured <= bound is violated, lowers it while it holds.
 
-    `linear` is the paper's -alpha (L - delta); `log` is the official code's
-    -log(alpha) (L - delta), whose pace does not depend on alpha itself.
+    `linear` is -alpha (measured - bound), as in DeFlow (arXiv 2601.10471, eq. 12); `log` puts
+    log alpha in alpha's place, as the codes of DeFlow and of Cal-QL do, so that the pace does not
+    depend on alpha itself.
     """
-    weight = log_alpha if form == "log" else jnp.exp(log_alpha)
-    return -weight * (jax.lax.stop_gradient(squared) - delta)
+    weight = log_multiplier if form == "log" else jnp.exp(log_multiplier)
+    return -weight * (jax.lax.stop_gradient(measured) - bound)

@@ -40,7 +40,7 @@ class Conv(eqx.Module):
 
 
 class Stack(eqx.Module):
-    """A convolution, the maximum over 3x3 at every second place, and one residual block."""
+    """A convolution, 3x3 max pooling with stride 2, and one residual block."""
 
     first: Conv
     block: tuple[Conv, Conv]
@@ -62,7 +62,7 @@ class Stack(eqx.Module):
 
 
 def max_pool(x: Float[Array, "batch h w c"]) -> Float[Array, "batch h2 w2 c"]:
-    """The maximum over 3x3 at every second place; beyond the edge there is nothing."""
+    """3x3 max pooling with stride 2; the padding is -inf."""
     window, strides = (1, 3, 3, 1), (1, 2, 2, 1)
     found: Array = jax.lax.reduce_window(x, -jnp.inf, jax.lax.max, window, strides, "SAME")
     return found

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float
@@ -52,10 +51,5 @@ def cosine(done: float | Float[Array, ""]) -> Float[Array, ""]:
 
 def polyak(target: Model, online: Model, tau: float | Float[Array, ""]) -> Model:
     """The target network after one step of averaging: tau * online + (1 - tau) * target."""
-    averaged: Model = jax.tree.map(lambda t, o: tau * o + (1 - tau) * t, target, online)
+    averaged: Model = optax.incremental_update(online, target, tau)
     return averaged
-
-
-def squared_norm(tree: Model) -> Float[Array, ""]:
-    """The sum of squares over all leaves."""
-    return sum((jnp.sum(jnp.square(leaf)) for leaf in jax.tree.leaves(tree)), start=jnp.zeros(()))

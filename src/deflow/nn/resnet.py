@@ -21,11 +21,6 @@ EXPANSION = 4
 """How much wider a block is inside."""
 
 
-def mish(x: Array) -> Array:
-    """x tanh(log(1 + e^x))."""
-    return x * jnp.tanh(jax.nn.softplus(x))
-
-
 class Fourier(eqx.Module):
     """cos(2 pi W t) and sin(2 pi W t) of times [*batch, 1]; W, learnt, begins as N(0, 0.2^2)."""
 
@@ -56,7 +51,7 @@ class Block(eqx.Module):
         self, x: Float[Array, "*batch width"], dropout: Float[Array, "*batch width"] | None
     ) -> Float[Array, "*batch width"]:
         kept = x if dropout is None else x * dropout
-        return x + self.narrow(mish(self.widen(self.norm(kept))))
+        return x + self.narrow(jax.nn.mish(self.widen(self.norm(kept))))
 
 
 class ResNet(eqx.Module):
@@ -82,7 +77,7 @@ class ResNet(eqx.Module):
         x = self.first(x)
         for i, block in enumerate(self.blocks):
             x = block(x, None if dropout is None else dropout[i])
-        return self.last(mish(x))
+        return self.last(jax.nn.mish(x))
 
 
 def draw_dropout(

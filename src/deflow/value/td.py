@@ -63,9 +63,9 @@ def aggregate(q: Float[Array, "count *batch"], how: Aggregation) -> Float[Array,
 def td_target(
     rewards: Float[Array, " batch"],
     masks: Float[Array, " batch"],
-    next_values: Float[Array, " batch"],
+    next_values: Float[Array, "*count batch"],
     discount: float | Float[Array, ""],
-) -> Float[Array, " batch"]:
+) -> Float[Array, "*count batch"]:
     """r + gamma * mask * Q(s', a'): nothing is bootstrapped where the episode truly ended."""
     return rewards + discount * masks * next_values
 
@@ -74,11 +74,11 @@ def td_loss(
     critic: Critic,
     observations: Float[Array, "batch obs"],
     actions: Float[Array, "batch act"],
-    target: Float[Array, " batch"],
+    target: Float[Array, "*count batch"],
     *,
     over_ensemble: Literal["mean", "sum"] = "mean",
 ) -> tuple[Float[Array, ""], Metrics]:
-    """E (Q(s, a) - y)^2, with the values' statistics.
+    """E (Q(s, a) - y)^2, with the values' statistics; one target for all critics, or one for each.
 
     Averaged over the batch; over the ensemble averaged (FQL's family) or summed (IQL).
     """

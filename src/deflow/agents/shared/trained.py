@@ -15,7 +15,7 @@ from deflow.core.agent import Agent, Noise, Phase, State, Update
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.nn.encoder import behind_encoder
-from deflow.nn.learner import Learner, descend, squared_norm
+from deflow.nn.learner import Learner, descend
 
 Grads = Mapping[str, Any]
 """Gradients by the name of the learner that they belong to."""
@@ -98,7 +98,7 @@ def following(gradients: Callable[..., tuple[Grads, Metrics]], steps: int) -> Up
         agent: Trained, state: State, batch: Batch, noise: Noise, clock: Clock
     ) -> tuple[State, Metrics]:
         grads, metrics = gradients(agent, state, batch, noise, clock)
-        norms = {f"{name}/grad_norm": squared_norm(grad) ** 0.5 for name, grad in grads.items()}
+        norms = {f"{name}/grad_norm": optax.tree.norm(grad) for name, grad in grads.items()}
         return agent.stepped(state, grads, clock, clock.step / steps), {**metrics, **norms}
 
     return update
