@@ -111,13 +111,12 @@ class CAC(Rescaled, Critical):
         sizes = (spec.observation_dim, spec.action_dim, self.hidden)
         return Critic(*sizes, layer_norm=self.critic_layer_norm, activation=jax.nn.mish, key=key)
 
-    def rule(self, learner: str, done: Any = 0.0) -> optax.GradientTransformation:
+    def rule(self, learner: str, done: float | Array = 0.0) -> optax.GradientTransformation:
         own = (learner == "actor") & (self.policy_learning_rate > 0)
         rate = jnp.where(own, self.policy_learning_rate, self.learning_rate)
         return optax.chain(optax.clip_by_global_norm(self.grad_clip), optax.adam(rate))
 
     def phases(self, spec: Spec, schedule: str) -> tuple[Phase, ...]:
-        draw = lambda agent, key: agent.draw_update(key, spec)  # noqa: E731
         gradients = partial(CAC.gradients, ramp=self.curriculum_steps or spec.total_steps)
         return (self.phase("joint", spec, spec.total_steps, gradients, CAC.draw_update),)
 

@@ -23,7 +23,7 @@ from deflow.core.agent import ONLINE, Online, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.multiplier import MultiplierForm
-from deflow.nn.learner import Learner
+from deflow.nn.learner import Learner, Model
 from deflow.nn.mlp import MLP, Linear
 from deflow.value.conservative import Candidates, conservative_loss, learnt_weight, weight_loss
 from deflow.value.td import Aggregation, Critic, td_target
@@ -89,7 +89,7 @@ class CalQL(Rescaled, SAC):
         log_weight = self.learner(jnp.ones(())) if self.lagrange else None
         return CalQLState(**vars(begun), log_weight=log_weight)
 
-    def init_critic(self, key: PRNGKeyArray, spec: Spec) -> Any:
+    def init_critic(self, key: PRNGKeyArray, spec: Spec) -> Critic:
         sizes, norm = (spec.observation_dim, spec.action_dim, self.hidden), self.critic_layer_norm
         critic = Critic(*sizes, layer_norm=norm, activation=jax.nn.relu, key=key)
         return orthogonal(critic, key)
@@ -165,7 +165,7 @@ class CalQL(Rescaled, SAC):
         return Candidates(noise.uniform, actions, log_probs)
 
     def next_values(self, state: CalQLState, observations: Array, noise: CalQLNoise) -> Array:
-        """The best of several next actions, by the smaller target critic."""
+        """The best of several next actions, by the target critics, aggregated."""
         actions, log_probs = state.actor.model.sample(observations, noise.target)
         q = self.target_value(state.target_critic(observations, actions), noise)
         soft = q - self.temperature(state) * log_probs if self.entropy_backup else q
@@ -173,7 +173,7 @@ class CalQL(Rescaled, SAC):
         return jnp.take_along_axis(soft, best, 0)[0]
 
 
-def orthogonal(model: Any, key: PRNGKeyArray) -> Any:
+def orthogonal(model: Model, key: PRNGKeyArray) -> Model:
     """The model with orthogonal kernels in every MLP: gain sqrt(2), and HEAD_GAIN at its end."""
 
     def layers(model: Any) -> list[tuple[Linear, float]]:
@@ -190,4 +190,5 @@ def orthogonal(model: Any, key: PRNGKeyArray) -> Any:
         jax.nn.initializers.orthogonal(gain)(own_key, layer.weight.shape)
         for own_key, (layer, gain) in zip(jax.random.split(key, len(found)), found, strict=True)
     ]
-    return eqx.tree_at(lambda m: [layer.weight for layer, _ in layers(m)], model, kernels)
+    drawn: Model = eqx.tree_at(lambda m: [layer.weight for layer, _ in layers(m)], model, kernels)
+    return drawn

@@ -42,8 +42,8 @@ class DFState(eqx.Module):
     value: Learner[StateValue]
     policy: Learner[VectorField]
     flow_value: Learner[FlowValue]
-    target_flow_value: Any = None
-    flow_critic: Any = None
+    target_flow_value: FlowValue | None = None
+    flow_critic: Learner[FlowValue] | None = None
 
 
 class DecisionFlow(Flowing, Implicit):
@@ -177,7 +177,7 @@ class DFDiv(DecisionFlow):
         return ("previous_actions",) if self.previous_action else ()
 
     def policy_gradients(
-        self, state: DFState, batch: Batch, noise: StatesNoise, clock: Clock
+        self, state: Any, batch: Batch, noise: StatesNoise, clock: Clock
     ) -> tuple[Grads, Metrics]:
         """V^chi on what the path still earns, Q^f on a step and V^chi, and the policy on Q^f."""
         states, behavior, rho = self.flow_states(state, batch, noise), state.flow.model, self.rho

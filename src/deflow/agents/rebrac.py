@@ -14,7 +14,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from deflow.agents.shared import Continuing, Critical, Grads, Rescaled, gradient_of
+from deflow.agents.shared import (
+    Continuing,
+    Critical,
+    Delayed,
+    Grads,
+    Rescaled,
+    gradient_of,
+    zeros_of,
+)
 from deflow.behavior.gaussian import Mean
 from deflow.core.agent import Mode, Noise, Phase, State
 from deflow.core.settings import setting
@@ -34,7 +42,7 @@ class ReBRACState(eqx.Module):
     target_actor: Mean
 
 
-class ReBRAC(Rescaled, Continuing, Critical):
+class ReBRAC(Delayed, Rescaled, Continuing, Critical):
     """Settings of ReBRAC."""
 
     name: ClassVar[str] = "rebrac"
@@ -70,7 +78,7 @@ class ReBRAC(Rescaled, Continuing, Critical):
     def gradients(
         self, state: ReBRACState, batch: Batch, noise: Noise, clock: Clock
     ) -> tuple[Grads, Metrics]:
-        """The critics at every step, the actor at every second."""
+        """The critics at every step, the actor at every `actor_every`-th."""
         batch = self.rescaled(batch)
         critic, critic_metrics = gradient_of(td_loss)(
             state.critic.model, batch.observations, batch.actions, self.target(state, batch, noise)
@@ -84,8 +92,7 @@ class ReBRAC(Rescaled, Continuing, Critical):
 
         def rest(actor: Mean) -> tuple[Mean, Metrics]:
             # A gradient of zero: the optimiser's momentum goes on, as in the official code.
-            still: tuple[Mean, Metrics] = jax.tree.map(jnp.zeros_like, jax.eval_shape(move, actor))
-            return still
+            return zeros_of(move, actor)
 
         moves = self.moves(clock)
         branch = _select if isinstance(state.actor.model, Encoded) else jax.lax.cond
@@ -103,10 +110,6 @@ class ReBRAC(Rescaled, Continuing, Critical):
         distance = penalty(actions, batch.fields["next_actions"])
         next_q = q - self.alpha_critic * distance
         return td_target(batch.rewards, batch.masks, next_q, self.discount)
-
-    def moves(self, clock: Clock) -> Array:
-        """Whether this is a step of the actor and the targets."""
-        return (clock.step + 1) % self.actor_every == 0
 
     def averaged(self, state: State, grads: Grads, clock: Clock) -> dict[str, State]:
         kept = {name: getattr(state, name) for name in self.targets}

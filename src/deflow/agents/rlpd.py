@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from deflow.agents.sac import SAC, SACNoise, SACState
-from deflow.agents.shared import Grads
+from deflow.agents.shared import Delayed, Grads, zeros_of
 from deflow.core.agent import Online
 from deflow.core.errors import DeFlowError
 from deflow.core.settings import setting
@@ -26,7 +26,7 @@ from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.value.td import Aggregation, Critic
 
 
-class RLPD(SAC):
+class RLPD(Delayed, SAC):
     """Settings of RLPD."""
 
     name: ClassVar[str] = "rlpd"
@@ -88,9 +88,8 @@ class RLPD(SAC):
 
         if self.actor_every == 1:
             return move()
-        still = jax.tree.map(jnp.zeros_like, jax.eval_shape(move))
         moves = self.moves(clock)
-        grads, metrics = jax.lax.cond(moves, move, lambda: still)
+        grads, metrics = jax.lax.cond(moves, move, lambda: zeros_of(move))
         measured = moves.astype(jnp.float32)
         rooms = ("actor", "log_temperature")
         return grads, {**metrics, **{f"{room}/measured": measured for room in rooms}}
@@ -112,7 +111,3 @@ class RLPD(SAC):
             for name in ("actor", "log_temperature")
         }
         return dataclasses.replace(stepped, **kept)
-
-    def moves(self, clock: Clock) -> Array:
-        """Whether the actor steps now."""
-        return (clock.step + 1) % self.actor_every == 0

@@ -13,6 +13,7 @@ from deflow.agents.shared.cached import (
 )
 from deflow.agents.shared.continuing import Continuing
 from deflow.agents.shared.critical import Bootstrapped, Critical, Implicit
+from deflow.agents.shared.delayed import Delayed, zeros_of
 from deflow.agents.shared.flowing import (
     Flowing,
     FlowPolicy,
@@ -26,6 +27,7 @@ __all__ = [
     "CachedNoise",
     "Continuing",
     "Critical",
+    "Delayed",
     "FlowPolicy",
     "Flowing",
     "Grads",
@@ -38,4 +40,5 @@ __all__ = [
     "drawn_proposals",
     "gradient_of",
     "share_flow",
+    "zeros_of",
 ]
