@@ -84,7 +84,7 @@ def test_the_noise_of_an_act_holds_every_proposals_every_step(noise: Array):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_behaviour_keeps_both_modes_and_their_shares(states, noise, seed: int):
-    drawn = np.asarray(agent().propose(one(states, seed), jnp.zeros((512, 1)), noise))
+    drawn = np.asarray(agent().propose(one(states, seed), jnp.zeros((512, 1)), noise[:, :1]))
     assert abs((drawn < 0).mean() - SHARE) < 0.12
     for sign in (-1, 1):
         assert abs(np.median(drawn[np.sign(drawn) == sign]) - sign * CENTRE) < 0.1
@@ -99,6 +99,14 @@ def test_the_best_of_several_lies_in_the_better_mode(states, noise, seed: int):
     assert abs(np.median(drawn) - CENTRE) < 0.2
     q = state.target_critic(observations[:2], jnp.asarray([[CENTRE], [-CENTRE]])).min(0)
     np.testing.assert_allclose(q, [CENTRE, -CENTRE], atol=0.1)
+
+
+def test_the_behaviour_too_is_asked_for_the_best_of_several(states, noise):
+    observations = jnp.zeros((8, 1))
+    few = noise[:8]
+    drawn = agent().propose(one(states, 0), observations, few)
+    np.testing.assert_array_equal(drawn, agent().act(one(states, 0), observations, few))
+    assert not np.array_equal(drawn, agent().propose(one(states, 0), observations, few[:, :1]))
 
 
 def test_the_choice_is_by_the_smaller_target_critic_among_the_averages_samples(states, noise):

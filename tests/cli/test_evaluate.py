@@ -16,8 +16,7 @@ from deflow.agents.bc import BC
 from deflow.core.errors import DeFlowError
 from deflow.training import judge
 from deflow.training.evaluate import Evaluator
-from deflow.training.judge import choosing
-from deflow.training.policy import load_family, load_policy
+from deflow.training.policy import choosing, load_family, load_policy
 from deflow.training.run_folder import RunFolder
 
 Printed = Callable[..., Any]
@@ -38,12 +37,14 @@ def test_the_best_of_several_is_taken_whatever_the_run_was_configured_with(
 def test_more_candidates_have_no_lower_values(finished: Path):
     import jax
 
-    _, family, states, spec, _ = load_family(RunFolder.open(finished))
+    folder = RunFolder.open(finished)
+    _, family, states, spec, _ = load_family(folder)
     observations = jnp.asarray(toy.dataset().observations[:32])
     state = jax.tree.map(lambda leaf: leaf[0], states)
 
     def values(best_of: int) -> list[float]:
-        agent = jax.tree.map(lambda leaf: leaf[0], choosing(family.agents, best_of))
+        agents = choosing(family.agents, "policy", best_of, folder)
+        agent = jax.tree.map(lambda leaf: leaf[0], agents)
         keys = jax.random.split(jax.random.key(0), 32)
         noise = jax.vmap(lambda key: agent.draw_act(key, spec))(keys)
         kinds = agent.act(state, observations, noise), agent.propose(state, observations, noise)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from tests.training.runs import Training
 
 from deflow import DeFlowError, load_policy, train
 from deflow.agents.iql import IQL
+from deflow.training.evaluate import PolicyKind
 from deflow.training.judge import judge
 from deflow.training.run_folder import RunFolder
 
@@ -43,6 +45,18 @@ def test_rows_of_a_batch_have_noise_of_their_own(learnt: RunFolder):
     same = np.tile(OBSERVATIONS[0], (16, 1))
     actions = load_policy(learnt.path, 0, kind="prior")(same)
     assert len(np.unique(actions, axis=0)) == 16
+
+
+def test_the_base_flow_alone_makes_no_choice(learnt: RunFolder, copied: Any):
+    folder = copied(learnt)
+    document = json.loads((folder.path / "config.json").read_text())
+    document["agent"]["best_of"] = 4
+    (folder.path / "config.json").write_text(json.dumps(document))
+    policy, prior = (load_policy(folder.path, 0, kind=kind) for kind in get_args(PolicyKind))
+    assert (policy.agents.best_of, prior.agents.best_of) == (4, 1)
+    np.testing.assert_array_equal(
+        prior(OBSERVATIONS), load_policy(learnt.path, 0, kind="prior")(OBSERVATIONS)
+    )
 
 
 def test_members_are_told_apart_by_seed(learnt: RunFolder):

@@ -30,7 +30,7 @@ from deflow.behavior.diffusion import (
     draw_levels,
     noise_loss,
 )
-from deflow.core.agent import Mode, Noise, Phase, State
+from deflow.core.agent import Mode, Phase, State
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.best_of import best_of
@@ -178,12 +178,15 @@ class IDQL(Diffusing):
         mode: Mode = "evaluate",
     ) -> Float[Array, "b act"]:
         """The proposal that the smaller of the target critics likes best, in either mode."""
+        return self.propose(state, observations, noise)
+
+    def propose(
+        self,
+        state: IDQLState,
+        observations: Float[Array, "b obs"],
+        noise: Float[Array, "b n steps act"],
+    ) -> Float[Array, "b act"]:
+        """What the behaviour would do; also the best of several where the noise holds several."""
         each = observations[:, None]
         proposals = denoise(state.average, each, noise)
         return best_of(proposals, state.target_critic(each, proposals).min(0))
-
-    def propose(
-        self, state: IDQLState, observations: Float[Array, "b obs"], noise: Noise
-    ) -> Float[Array, "b act"]:
-        """What the behaviour alone would do: the first proposal."""
-        return denoise(state.average, observations, noise[:, 0])

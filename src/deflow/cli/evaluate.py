@@ -48,7 +48,8 @@ class Evaluate:
     policy: Literal["policy", "prior"] = "policy"
     """The trained policy, or its base flow alone."""
     best_of: int | None = None
-    """Take the critic's favourite of so many actions (default: as the run was configured)."""
+    """Take the critic's favourite of so many actions (default: as the run was configured;
+    of the base flow, 1)."""
     video: Path | None = None
     """Film one episode of the first member, before the others are played: .gif, .mp4, or .png for
     a strip of frames."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from deflow.envs.render import record_episode
 from deflow.envs.rollout import RolloutTimes
 from deflow.training.evaluate import Evaluation, Evaluator, PolicyKind, batched_act
 from deflow.training.family import Family
-from deflow.training.policy import load_family, require_kind, transforms_of
+from deflow.training.policy import choosing, load_family, transforms_of
 from deflow.training.run_folder import RunFolder
 
 
@@ -74,9 +74,9 @@ def judge(
 ) -> Judgement:
     """Play `episodes` episodes with every member of a run; nothing in the folder changes.
 
-    `best_of` takes the critic's favourite of so many proposals, of the policy or of the base flow,
-    whatever the run was configured with. Raises `DeFlowError` where the agent has no such choice,
-    or no base flow, or a number is out of range.
+    `best_of` takes the critic's favourite of so many proposals, of the policy or of the base flow;
+    by default of as many as the run was configured with, of the base flow alone of one. Raises
+    `DeFlowError` where the agent has no such choice, or no base flow, or a number is out of range.
     """
     require("episodes", episodes, at_least=1)
     require("workers", workers, at_least=0)
@@ -105,23 +105,8 @@ def _chosen(
     """The agents as they are to act, beside what `load_family` finds; else `DeFlowError`."""
     require("seed", seed, at_least=0, below=2**32)
     _, family, states, spec, meta = load_family(folder)
-    agents = choosing(family.agents, best_of)
-    require_kind(agents, policy, folder)
+    agents = choosing(family.agents, policy, best_of, folder)
     return agents, family, states, spec, meta
-
-
-def choosing(agents: Agent, best_of: int | None) -> Agent:
-    """The same agents, but that each takes the best of so many proposals; None changes nothing."""
-    if best_of is None:
-        return agents
-    if not hasattr(agents, "best_of"):
-        raise DeFlowError(
-            f"The agent {agents.name} does not choose among several actions, so --best-of means "
-            "nothing to it."
-        )
-    require("best_of", best_of, at_least=1)
-    setting: dict[str, Any] = {"best_of": best_of}
-    return replace(agents, **setting)
 
 
 def check_film(folder: RunFolder, path: Path) -> None:

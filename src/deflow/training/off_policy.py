@@ -21,8 +21,7 @@ from deflow.training.bootstrap import Estimate, bootstrap, mean_of, rank_correla
 from deflow.training.evaluate import PolicyKind
 from deflow.training.fitted import examine, fit_values
 from deflow.training.held_out import HeldOut, discounted_returns, hold_out
-from deflow.training.judge import choosing
-from deflow.training.policy import load_family, require_kind
+from deflow.training.policy import choosing, load_family
 from deflow.training.run_folder import RunFolder
 from deflow.training.source import Again
 from deflow.value.fqe import FQE
@@ -152,7 +151,8 @@ def off_policy(
         rows: held-out transitions for the statistics (all where there are fewer).
         samples: actions of the policy at each start.
         policy: the trained policy, or its base flow alone.
-        best_of: take the critic's favourite of so many actions (default: as configured).
+        best_of: take the critic's favourite of so many actions (default: as configured;
+            of the base flow, 1).
         settings: of the fit.
         unseen: your own data that the run was not trained on, read as its own were
             (`deflow.data.own.load_again`), to be looked at instead of a share of those.
@@ -168,8 +168,7 @@ def off_policy(
         require(name, number, at_least=1)
     require("seed", seed, at_least=0, below=2**32)
     config, family, states, spec, meta = load_family(folder)
-    agents = choosing(family.agents, best_of)
-    require_kind(agents, policy, folder)
+    agents = choosing(family.agents, policy, best_of, folder)
     if spec.frame:
         raise DeFlowError(
             f"{folder.path} learnt from frames, and evaluation without an environment takes "

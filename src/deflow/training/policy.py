@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
@@ -88,8 +89,12 @@ def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, di
     )
 
 
-def require_kind(agents: Agent, kind: PolicyKind, folder: RunFolder) -> None:
-    """Raise `DeFlowError` where there is no such kind of policy, or the agent has none."""
+def choosing(agents: Agent, kind: PolicyKind, best_of: int | None, folder: RunFolder) -> Agent:
+    """The agents as they are to act: each takes the best of so many proposals. None leaves the
+    policy as configured and gives the base flow one proposal, since a choice is the critic's.
+
+    Raises `DeFlowError` where there is no such kind of policy, or the agent has none or no choice.
+    """
     if kind not in get_args(PolicyKind):
         raise DeFlowError(
             f"A policy's kind is {' or '.join(map(repr, get_args(PolicyKind)))}, not {kind!r}."
@@ -98,6 +103,17 @@ def require_kind(agents: Agent, kind: PolicyKind, folder: RunFolder) -> None:
         raise DeFlowError(
             f"The agent {agents.name} of {folder.path} has no base flow: take its policy."
         )
+    several = hasattr(agents, "best_of")
+    if best_of is None and not (several and kind == "prior"):
+        return agents
+    if not several:
+        raise DeFlowError(
+            f"The agent {agents.name} does not choose among several actions, so --best-of means "
+            "nothing to it."
+        )
+    setting: dict[str, Any] = {"best_of": 1 if best_of is None else best_of}
+    require("best_of", setting["best_of"], at_least=1)
+    return replace(agents, **setting)
 
 
 def transforms_of(folder: RunFolder) -> Transforms:
@@ -128,7 +144,7 @@ def load_policy(
     """
     folder = RunFolder.open(Path(run_dir))
     _, family, states, spec, _ = load_family(folder)
-    require_kind(family.agents, kind, folder)
+    every_agent = choosing(family.agents, kind, None, folder)
     require("noise_seed", noise_seed, at_least=0, below=2**32)
     fitting = [
         index
@@ -142,7 +158,7 @@ def load_policy(
             "seed=... or member=..."
         )
     one = slice(fitting[0], fitting[0] + 1)
-    agents, state = jax.tree.map(lambda leaf: leaf[one], (family.agents, states))
+    agents, state = jax.tree.map(lambda leaf: leaf[one], (every_agent, states))
     return Policy(agents, state, spec, noise_seed, kind, transforms_of(folder))
 
 
