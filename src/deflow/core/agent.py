@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -82,6 +82,11 @@ class Agent(eqx.Module):
 
     Numeric settings are leaves, so that a family of runs may sweep them under `vmap`; sizes, names
     and flags are static. The state is a pytree and holds all that a resumed run needs.
+
+    Where an agent has them, other rooms also use its `value` (see `Valued`), its `propose` (see
+    `Proposing`) and these settings: `discount`, `reward_scale` and `reward_bias`, which say in what
+    units its value is; `best_of`, how many actions are proposed for each that is taken;
+    `prior_online`, which is "frozen" where the behaviour does not learn online.
     """
 
     name: ClassVar[str]
@@ -129,4 +134,30 @@ class Agent(eqx.Module):
 
 def stack(members: list[Any]) -> Any:
     """Stack pytrees of equal structure along a new leading axis: the axis of the family."""
+@runtime_checkable
+class Valued(Protocol):
+    """An agent that says how good actions are."""
+
+    def value(
+        self,
+        state: State,
+        observations: Float[Array, "*batch obs"],
+        actions: Float[Array, "*batch act"],
+    ) -> Float[Array, " *batch"]:
+        """Q(s, a), in units of the rewards that its critics see."""
+        ...
+
+
+@runtime_checkable
+class Proposing(Protocol):
+    """An agent that refines or chooses among the actions of a model of the behaviour."""
+
+    def propose(
+        self, state: State, observations: Float[Array, "n obs"], noise: Noise
+    ) -> Float[Array, "n act"]:
+        """Actions of the behaviour alone, with the noise that `act` takes; the best of several
+        where the noise holds several."""
+        ...
+
+
     return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *members)

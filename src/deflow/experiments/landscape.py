@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array
 from numpy.typing import NDArray
 
-from deflow.core.agent import Agent, State
+from deflow.core.agent import Agent, Proposing, State, Valued
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
 from deflow.training.curve import save_figure
@@ -182,14 +182,15 @@ def _actions(
     several = getattr(agent, "best_of", 1) > 1
     first = jax.tree.map(lambda leaf: leaf[:, :1], noise) if several else noise
     observations = jnp.broadcast_to(observation, (samples, observation.shape[0]))
-    base: Array = agent.propose(state, observations, first)  # type: ignore[attr-defined]
+    assert isinstance(agent, Proposing)
+    base = agent.propose(state, observations, first)
     return base, agent.act(state, observations, noise, "evaluate")
 
 
 @eqx.filter_jit
 def _value(agent: Agent, state: State, observations: Array, actions: Array) -> Array:
-    q: Array = agent.value(state, observations, actions)  # type: ignore[attr-defined]
-    return q
+    assert isinstance(agent, Valued)
+    return agent.value(state, observations, actions)
 
 
 def draw(

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike
 
-from deflow.core.agent import Agent, State
+from deflow.core.agent import Agent, Proposing, State
 from deflow.core.closing import Closing
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
@@ -74,6 +74,16 @@ class Evaluation:
 @eqx.filter_jit
 def batched_act(
     agents: Agent,
+def actions_of(
+    agent: Agent, state: State, observations: Array, noise: Any, policy: PolicyKind
+) -> Array:
+    """Actions [n, act] of the policy, or of its base flow; `choosing` says who has one."""
+    if policy == "prior":
+        assert isinstance(agent, Proposing)
+        return agent.propose(state, observations, noise)
+    return agent.act(state, observations, noise, "evaluate")
+
+
     states: State,
     observations: ArrayLike,
     seed: ArrayLike,
@@ -93,9 +103,7 @@ def batched_act(
 
     def act(agent: Agent, state: State, observations: Array, episodes: Array, steps: Array) -> Any:
         noise = jax.vmap(lambda e, t: draw(agent, e, t))(episodes, steps)
-        if policy == "prior":
-            return agent.propose(state, observations, noise)  # type: ignore[attr-defined]
-        return agent.act(state, observations, noise, "evaluate")
+        return actions_of(agent, state, observations, noise, policy)
 
     where = (jnp.asarray(observations), jnp.asarray(episodes), jnp.asarray(steps))
     if spec.frame:

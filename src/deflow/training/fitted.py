@@ -17,11 +17,11 @@ import numpy as np
 from jaxtyping import Array
 from numpy.typing import NDArray
 
-from deflow.core.agent import Agent, State
+from deflow.core.agent import Agent, State, Valued
 from deflow.core.types import Batch, Metrics, Spec
 from deflow.data.dataset import Dataset
 from deflow.training.device_data import DeviceData
-from deflow.training.evaluate import PolicyKind
+from deflow.training.evaluate import PolicyKind, actions_of
 from deflow.training.family import each_member
 from deflow.value.fqe import FQE, FittedQ, fqe_init, fqe_step, return_bounds
 
@@ -94,15 +94,11 @@ def _fit(
 
 
 def _actions(
-    agent: Any, state: State, observations: Array, keys: Array, spec: Spec, policy: PolicyKind
+    agent: Agent, state: State, observations: Array, keys: Array, spec: Spec, policy: PolicyKind
 ) -> Array:
     """An action for each observation [n, obs], each with noise of its own."""
     noise = jax.vmap(lambda key: agent.draw_act(key, spec))(keys)
-    if policy == "prior":
-        proposed: Array = agent.propose(state, observations, noise)
-        return proposed
-    acted: Array = agent.act(state, observations, noise, "evaluate")
-    return acted
+    return actions_of(agent, state, observations, noise, policy)
 
 
 def examine(
@@ -152,7 +148,7 @@ def _examine(
             "distance": jnp.square(chosen - actions).mean(-1),
             "fitted": fitted.value(observations, chosen).T,
         }
-        if hasattr(agent, "value"):
+        if isinstance(agent, Valued):
             found["q"] = agent.value(state, observations, actions)
         if hasattr(agent, "flow_gradient"):
             loss = partial(_flow_loss, agent, state, spec)

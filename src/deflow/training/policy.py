@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from deflow.core.agent import Agent, State
+from deflow.core.agent import Agent, Proposing, State
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
@@ -99,7 +99,7 @@ def choosing(agents: Agent, kind: PolicyKind, best_of: int | None, folder: RunFo
         raise DeFlowError(
             f"A policy's kind is {' or '.join(map(repr, get_args(PolicyKind)))}, not {kind!r}."
         )
-    if kind == "prior" and not hasattr(agents, "propose"):
+    if kind == "prior" and not isinstance(agents, Proposing):
         raise DeFlowError(
             f"The agent {agents.name} of {folder.path} has no base flow: take its policy."
         )
