@@ -2,15 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.training.runs import Training
 
 from deflow import DeFlowError
+from deflow.core.agent import Agent, Phase
+from deflow.core.types import Spec
+from deflow.training.evaluate import batched_act
+from deflow.training.family import PURPOSES, Member
 from deflow.training.judge import Judgement, judge
 from deflow.training.run_folder import RunFolder
+
+
+class Told(Agent):
+    """Does what its noise says."""
+
+    name: ClassVar[str] = "told"
+
+    def init(self, key: Any, spec: Any) -> Any:
+        return {"nothing": jnp.zeros(1)}
+
+    def phases(self, spec: Any, schedule: str) -> tuple[Phase, ...]:
+        return ()
+
+    def draw_act(self, key: Any, spec: Any) -> Any:
+        return jax.random.uniform(key, (spec.action_dim,))
+
+    def act(self, state: Any, observations: Any, noise: Any, mode: Any) -> Any:
+        return noise
+
+
+def test_an_evaluation_draws_other_numbers_than_a_run_with_its_seed():
+    """Keys that are split and keys that are folded coincide: episode i begins as purpose i."""
+    state, spec = {"nothing": jnp.zeros((1, 1))}, Spec(3, 2, (0.0, 1.0), 1)
+    where = np.zeros((1, 4, 3)), np.uint32(5), np.arange(4)[None], np.full((1, 4), 7)
+    drawn = np.asarray(batched_act(Told(), state, *where, spec, "policy"))[0]
+    keys = [jax.random.fold_in(Member(5).key(purpose), 7) for purpose in PURPOSES]
+    own = np.stack([jax.random.uniform(key, (2,)) for key in keys])
+    assert not np.isclose(drawn, own).any()
 
 
 def played(found: Judgement) -> list[Any]:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -20,6 +21,7 @@ from deflow.data.dataset import Dataset
 from deflow.data.own import Own
 from deflow.data.transforms import Transforms
 from deflow.training.bootstrap import bootstrap, mean_of, rank_correlation_of, slope_of
+from deflow.training.family import PURPOSES, Member
 from deflow.training.held_out import discounted_returns
 from deflow.training.off_policy import OffPolicy, off_policy
 from deflow.training.run_folder import RunFolder
@@ -271,6 +273,23 @@ def test_data_that_were_not_trained_on_are_looked_at_instead(aiming: RunFolder):
     assert found.held_out.held.fingerprint() == other.fingerprint()
     assert found.held_out.json()["episodes"] == 12
     assert "nothing was trained" in found.held_out.source
+
+
+def test_the_fit_has_other_keys_than_a_run_with_its_seed(
+    aiming: RunFolder, monkeypatch: pytest.MonkeyPatch
+):
+    """Else its critics would begin as the very ones that are judged."""
+    used: list[Any] = []
+
+    def fit(*_: Any, key: Any, **__: Any) -> Any:
+        used.append(jax.random.key_data(key).tolist())
+        raise DeFlowError("Enough.")
+
+    monkeypatch.setattr("deflow.training.off_policy.fit_values", fit)
+    with pytest.raises(DeFlowError, match="Enough"):
+        off_policy(aiming, dataset=DATA, settings=SMALL, seed=3)
+    own = [jax.random.key_data(Member(3).key(purpose)).tolist() for purpose in PURPOSES]
+    assert used[0] not in own
 
 
 # Refusals --------------------------------------------------------------------------------------

@@ -29,6 +29,9 @@ from deflow.training.source import normalizer
 PolicyKind = Literal["policy", "prior"]
 """The trained policy, or the base flow that it refines."""
 
+NOISE = 2**32 - 1
+"""What sets the keys of an evaluation apart from those of a run with its seed."""
+
 MAX_SLOTS = 50
 """Environments at the same time."""
 
@@ -71,9 +74,6 @@ class Evaluation:
         }
 
 
-@eqx.filter_jit
-def batched_act(
-    agents: Agent,
 def actions_of(
     agent: Agent, state: State, observations: Array, noise: Any, policy: PolicyKind
 ) -> Array:
@@ -84,6 +84,9 @@ def actions_of(
     return agent.act(state, observations, noise, "evaluate")
 
 
+@eqx.filter_jit
+def batched_act(
+    agents: Agent,
     states: State,
     observations: ArrayLike,
     seed: ArrayLike,
@@ -96,9 +99,10 @@ def actions_of(
 
     The noise of an action depends on (seed, episode, step) alone.
     """
+    own = jax.random.fold_in(jax.random.key(seed), NOISE)
 
     def draw(agent: Agent, episode: Array, step: Array) -> Any:
-        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), episode), step)
+        key = jax.random.fold_in(jax.random.fold_in(own, episode), step)
         return agent.draw_act(key, spec)
 
     def act(agent: Agent, state: State, observations: Array, episodes: Array, steps: Array) -> Any:

@@ -29,6 +29,9 @@ from deflow.value.fqe import FQE
 DISCOUNT = 0.99
 """Of agents that have none of their own."""
 
+KEYS = 2**32 - 2
+"""What sets these keys apart from those of a run with this seed, whose critics the fit judges."""
+
 
 @dataclass(frozen=True)
 class Calibration:
@@ -190,7 +193,8 @@ def off_policy(
     chosen = np.random.default_rng(seed).choice(
         data.transitions, min(rows, data.transitions), replace=False
     )
-    fit_key, start_key, row_key = jax.random.split(jax.random.key(seed), 3)
+    own = jax.random.fold_in(jax.random.key(seed), KEYS)
+    fit_key, start_key, row_key = jax.random.split(own, 3)
     with progress_bar(transient=True) as bar:
         shown = bar.add_task("fitted Q", total=steps, note="")
         fitted = fit_values(
