@@ -15,8 +15,9 @@ from tests.training.runs import Training
 
 from deflow import DeFlow, DeFlowError, train
 from deflow.agents.fql import FQL
+from deflow.agents.idql import IDQL
 from deflow.data.dataset import Dataset
-from deflow.training import run_folder
+from deflow.training import checkpoint, run_folder
 from deflow.training.config import ANYTHING, TrainConfig
 from deflow.training.finetune import finetune
 from deflow.training.run_folder import RunFolder
@@ -240,6 +241,34 @@ def test_a_flow_of_other_data_or_another_size_is_refused(
     with pytest.raises(DeFlowError, match="not a run folder"):
         training(flow_from=str(tmp_path / "absent"), **options)
     assert not path.exists()
+    with pytest.raises(DeFlowError, match="trained with path straight, and this run has circular"):
+        training({"path": "circular"}, flow_from=str(flow_first.path), **options)
+    assert not path.exists()
+
+
+def test_a_flow_that_diverged_is_refused(
+    training: Training, flow_first: RunFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    read, options = checkpoint.read_meta, {"schedule": "flow-first", "run_dir": tmp_path / "it"}
+    frozen = {"member": "seed0", "phase": "flow", "step": 3, "term": "flow/loss"}
+
+    def meta(path: Path) -> dict[str, Any]:
+        found = read(path)
+        return {**found, "position": {**found["position"], "frozen": [frozen]}}
+
+    monkeypatch.setattr(checkpoint, "read_meta", meta)
+    with pytest.raises(DeFlowError, match="diverged in seed0"):
+        training(flow_from=str(flow_first.path), **options)
+    assert not (tmp_path / "it").exists()
+
+
+def test_a_shared_behaviour_is_not_swept():
+    config = TrainConfig("toy", IDQL(), over={"dropout": (0.0, 0.1)})
+    config.validate()
+    with pytest.raises(DeFlowError, match=r"dropout is the behaviour's alone.*or --share-flow"):
+        dataclasses.replace(config, share_flow=True).validate()
+    with pytest.raises(DeFlowError, match="or --flow-from"):
+        dataclasses.replace(config, flow_from="somewhere").validate()
 
 
 def test_a_flow_that_has_learnt_online_is_refused_and_one_that_was_frozen_is_not(

@@ -55,6 +55,12 @@ class Diffusing(Implicit):
     """An agent whose behaviour is a diffusion, trained before IQL's critics: IDQL, SRPO."""
 
     schedules: ClassVar[tuple[str, ...]] = ("staged",)
+    behavior_settings: ClassVar[tuple[str, ...]] = (
+        "dropout",
+        "weight_decay",
+        "average_rate",
+        "diffusion_steps",
+    )
 
     hidden: tuple[int, ...] = setting((256, 256), at_least=1)
     """Widths of the critics' hidden layers (FQL's runs of locomotion: 512 512)."""

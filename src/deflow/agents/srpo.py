@@ -46,6 +46,7 @@ class SRPO(Diffusing):
     """Settings of SRPO."""
 
     name: ClassVar[str] = "srpo"
+    behavior_settings: ClassVar[tuple[str, ...]] = (*Diffusing.behavior_settings, "time")
 
     beta: float = setting(0.1, at_least=0)
     """Weight of Q's gradient against the behaviour's score (Table 6)."""

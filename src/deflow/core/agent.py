@@ -98,6 +98,8 @@ class Agent(eqx.Module):
     """Whether it learns from logged data; one that does not begins in an empty world."""
     unused: ClassVar[Mapping[str, str]] = {}
     """Settings that it inherits and never asks, and why: to set one is refused."""
+    behavior_settings: ClassVar[tuple[str, ...]] = ()
+    """Settings of the behaviour alone: those who share a behaviour cannot differ in them."""
 
     def validate(self) -> None:
         """Raise `DeFlowError` where a setting is out of range."""
@@ -132,8 +134,6 @@ class Agent(eqx.Module):
         """Actions in [-1, 1]."""
 
 
-def stack(members: list[Any]) -> Any:
-    """Stack pytrees of equal structure along a new leading axis: the axis of the family."""
 @runtime_checkable
 class Valued(Protocol):
     """An agent that says how good actions are."""
@@ -160,4 +160,6 @@ class Proposing(Protocol):
         ...
 
 
+def stack(members: list[Any]) -> Any:
+    """Stack pytrees of equal structure along a new leading axis: the axis of the family."""
     return jax.tree.map(lambda *leaves: jax.numpy.stack(leaves), *members)

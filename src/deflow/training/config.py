@@ -108,6 +108,12 @@ class TrainConfig:
                     f"The setting {name} cannot vary inside a family; those that can are "
                     f"{', '.join(sorted(numeric))}."
                 )
+        lost = [name for name in self.over if name in self.agent.behavior_settings]
+        if lost and (self.share_flow or self.flow_from):
+            raise DeFlowError(
+                f"The setting {lost[0]} is the behaviour's alone, and all members have one: leave "
+                f"--over {lost[0]}, or {'--share-flow' if self.share_flow else '--flow-from'}."
+            )
         self.agent.validate()
         self._check_online()
         for name, values in self.over.items():

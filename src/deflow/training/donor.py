@@ -8,7 +8,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from deflow.core.agent import State
+from deflow.core.agent import Agent, State
 from deflow.core.errors import DeFlowError
 from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
@@ -22,6 +22,19 @@ def check_donor(config: TrainConfig, job: Job) -> None:
     assert config.flow_from is not None
     family = Family.build(config.agent, members_of(config.seeds, config.over))
     load_donor(config.flow_from, job, jax.eval_shape(lambda: family.init(job.spec)))
+    other = _first_of(RunFolder.open(Path(config.flow_from)).config())
+    for name in config.agent.behavior_settings:
+        theirs, ours = getattr(other, name), getattr(config.agent, name)
+        if theirs != ours:
+            raise DeFlowError(
+                f"The flow of {config.flow_from} was trained with {name} {theirs}, and this run "
+                f"has {ours}: give the same."
+            )
+
+
+def _first_of(config: TrainConfig) -> Agent:
+    """A run's first member, whose flow is taken."""
+    return replace(config.agent, **dict(members_of(config.seeds, config.over)[0].settings))
 
 
 def load_donor(path: str, job: Job, like: State) -> State:
@@ -30,8 +43,8 @@ def load_donor(path: str, job: Job, like: State) -> State:
     The tasks of one dataset differ in rewards alone, of which a flow knows nothing: a run on any of
     them will do.
 
-    Raises `DeFlowError` where the run is not there, its flow phase is not done, its data are
-    others, or its networks have other sizes.
+    Raises `DeFlowError` where the run is not there, its flow phase is not done or failed, its data
+    are others, or its networks have other sizes.
     """
     folder = RunFolder.open(Path(path))
     recorded = folder.dataset()
@@ -52,6 +65,12 @@ def load_donor(path: str, job: Job, like: State) -> State:
     first = phases[0]
     if position["phase"] == 0 and position["step"] < first.steps:
         raise DeFlowError(f"The flow of {path} is not finished: `deflow resume {path}` first.")
+    first_member = members_of(config.seeds, config.over)[0].label
+    if any((e["member"], e["phase"]) == (first_member, first.name) for e in position["frozen"]):
+        raise DeFlowError(
+            f"The flow of {path} diverged in {first_member}, the member that would be taken: "
+            "choose another run."
+        )
     online = len(phases) <= position["phase"]
     if online and getattr(config.agent, "prior_online", "learns") != "frozen":
         raise DeFlowError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -30,6 +30,8 @@ from deflow.extraction.best_of import best_of
 
 class Flowing(Trained):
     """An agent whose behaviour is a flow."""
+
+    behavior_settings: ClassVar[tuple[str, ...]] = ("path",)
 
     integration_steps: int = setting(10, at_least=1)
     """Steps from noise to an action."""
