@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 import ogbench
 
+from committed import write_result
 from deflow.agents.deflow import DeFlow
 from deflow.agents.registry import preset
 from deflow.agents.sac import SAC
@@ -132,7 +133,7 @@ def main() -> None:
             "settings": learnt.config().to_json()["agent"],
         },
     }
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    write_result(options.out, document)
     print(json.dumps({name: document[name] for name in ("set", "deflow")}, indent=1))
 
 

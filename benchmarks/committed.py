@@ -8,10 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from deflow.core.errors import DeFlowError
+from deflow.core.files import written_whole
 from deflow.training.run_folder import RunFolder
 
 CURVE = ("member", "phase", "step", "total_step", "train_seconds", "success")
 """What is kept of each evaluation: enough to draw it again."""
+
+
+def write_result(out: Path, document: dict[str, Any]) -> None:
+    """A script's result, whole or not at all: it may hold the only copy of what others measured."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with written_whole(out) as temporary:
+        temporary.write_text(json.dumps(document, indent=1) + "\n")
 
 
 def committed(document: dict[str, Any], command: str) -> dict[str, Any]:

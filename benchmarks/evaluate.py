@@ -9,7 +9,6 @@ made and programs already compiled. Writes `benchmarks/results/evaluate.json`.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import statistics
 import time
@@ -19,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from deflow.agents.deflow import DeFlow
+from deflow.core.files import write_json
 from deflow.core.types import Spec
 from deflow.envs.make import EnvSpec, make_env
 from deflow.envs.seeded import SeededEnv
@@ -94,7 +94,7 @@ def main() -> None:
         print(rows[-1], flush=True)
     where = {**provenance({}), "command": "python benchmarks/evaluate.py", "env": ENV.name}
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"rows": rows, **where}, indent=2) + "\n")
+    write_json(options.out, {"rows": rows, **where})
 
 
 if __name__ == "__main__":

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from deflow.agents.deflow import DeFlow
+from deflow.core.files import write_json
 from deflow.core.types import Spec
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
@@ -85,7 +86,7 @@ def main() -> None:
     document["provenance"] = provenance({"name": TASK, "fingerprint": dataset.fingerprint()})
     document["provenance"]["command"] = "python benchmarks/family.py"
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=2) + "\n")
+    write_json(options.out, document)
 
 
 if __name__ == "__main__":

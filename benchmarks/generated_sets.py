@@ -8,7 +8,6 @@ Makes each set with one worker and with two, compares the files' checksums, read
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import shlex
@@ -19,6 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from deflow.core.files import write_json
 from deflow.data.generate import generate
 from deflow.data.provenance import file_entry, validation_file
 from deflow.data.simulator import ignore_noise
@@ -54,7 +54,7 @@ def main() -> None:
             report["sets"][dataset] = _examine(dataset, Path(folder))
     report["all_identical"] = all(entry["identical"] for entry in report["sets"].values())
     RESULTS.parent.mkdir(exist_ok=True)
-    RESULTS.write_text(json.dumps(report, indent=2) + "\n")
+    write_json(RESULTS, report)
     print(RESULTS.read_text())
 
 

@@ -12,7 +12,6 @@ every line of metrics and evaluations (but for seconds) and the data files are c
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import random
 import shlex
@@ -26,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from deflow.core.files import sha256
+from deflow.core.files import sha256, write_json
 from deflow.core.trees import named_leaves
 from deflow.training.policy import load_family
 from deflow.training.run_folder import RunFolder, provenance
@@ -153,7 +152,7 @@ def main() -> None:
         home = options.home or Path(temporary)
         document = examine(options, home)
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=2) + "\n")
+    write_json(options.out, document)
     print(f"{document['kills_passed']} of {options.kills} kills left no trace; see {options.out}.")
     sys.exit(0 if document["all_equal"] else 1)
 

@@ -11,13 +11,12 @@ file holds of other systems stays in it. `--agents` takes some of them, `--repor
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from committed import committed, curve, gathered
+from committed import committed, curve, gathered, write_result
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.experiments.lineup import mark_best, record, train_all
@@ -35,8 +34,9 @@ STEPS = {
 """Gradient steps of each phase (a diffusion's behaviour has twice as many), the cheapest systems
 first. A step of DeFlow is 2.8 GFLOP; one of each phase together is 6.7 for df-div, 11.8 for IDQL,
 14.4 for SRPO, 15.8 and 42 for those with a flow critic: these have fewer."""
-EVALUATED = 3 * 50
-"""Episodes of a seed's score: the last three evaluations."""
+EVALUATED = 50
+"""Episodes of a seed's score that have luck of their own: its last three evaluations play the same
+fifty, with other weights."""
 
 
 def config(name: str, options: argparse.Namespace) -> TrainConfig:
@@ -55,12 +55,20 @@ def config(name: str, options: argparse.Namespace) -> TrainConfig:
 
 
 def interval(scores: list[float]) -> list[float]:
-    """95% of what the mean could be, had we drawn other seeds and other episodes: a bootstrap over
-    both."""
+    """95% of what the mean could be with other seeds and other episodes: seeds are resampled, and
+    each one's rate of success is drawn as `EVALUATED` episodes leave it open (Jeffreys' beta).
+
+    Start states and action noise are the same fifty in every evaluation and for every seed. The
+    interval takes an evaluation's episodes as independent and seeds as if each had met episodes of
+    its own; what the shared ones have in common, easier starts than usual, it does not cover. Nor
+    does it know more of other seeds than so few can tell.
+    """
     rng, draws = np.random.default_rng(0), 10_000
-    seeds = rng.choice(np.asarray(scores), size=(draws, len(scores)))
-    means = (rng.binomial(EVALUATED, seeds) / EVALUATED).mean(1)
-    return [round(float(edge), 3) for edge in np.quantile(means, (0.025, 0.975))]
+    won = EVALUATED * rng.choice(np.asarray(scores), size=(draws, len(scores)))
+    means = rng.beta(won + 0.5, EVALUATED - won + 0.5).mean(1)
+    low, high = np.quantile(means, (0.025, 0.975))
+    mean = np.mean(scores)  # Inside even where no episode, or every one, was a success.
+    return [round(float(edge), 3) for edge in (min(low, mean), max(high, mean))]
 
 
 def report(options: argparse.Namespace) -> None:
@@ -83,7 +91,7 @@ def report(options: argparse.Namespace) -> None:
         "agents": sorted(records, key=lambda entry: -entry["success"]["mean"]),
         "missing": [name for name in STEPS if name not in {entry["name"] for entry in records}],
     }
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    write_result(options.out, document)
     curves = [(entry["name"], entry["curve"]) for entry in records if entry["curve"]]
     draw_curves(curves, TASK, options.figure, "step", "train_seconds")
     for entry in document["agents"]:

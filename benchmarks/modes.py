@@ -11,7 +11,6 @@ due share of the actions) and the share of actions near any mode. Writes
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import shlex
 import sys
@@ -24,6 +23,7 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
+from committed import write_result
 from deflow.agents.registry import AGENTS
 from deflow.core.agent import Agent, Phase
 from deflow.core.types import Spec
@@ -178,8 +178,7 @@ def main() -> None:
         "settings": {name: {**SIZES, **SYSTEMS[name]} for name in options.agents},
         "provenance": {**provenance({}), "command": shlex.join(["python", *sys.argv])},
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    write_result(options.out, document)
     draw(samples, rows, options.figure)
 
 

@@ -11,12 +11,11 @@ and `docs/images/online_<environment>.png`.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from committed import committed, curve, gathered
+from committed import committed, curve, gathered, write_result
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
@@ -97,7 +96,7 @@ def report(options: argparse.Namespace) -> None:
         "agents": records,
         "missing": [name for name in AGENTS if name not in {entry["name"] for entry in records}],
     }
-    out.write_text(json.dumps(document, indent=1) + "\n")
+    write_result(out, document)
     curves = [(entry["name"], entry["curve"]) for entry in records]
     draw_curves(curves, options.task, Path(f"docs/images/online_{label}.png"), "step")
     for entry in records:

@@ -19,7 +19,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from committed import committed, curve
+from committed import committed, curve, write_result
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
@@ -105,7 +105,7 @@ def main() -> None:
     panels[0].set_ylabel("success (%)")
     panels[-1].legend(title="alpha")
     document = {"command": COMMAND, "tasks": tasks}
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    write_result(options.out, document)
     save_figure(figure, options.figure)
 
 

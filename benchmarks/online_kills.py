@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
+from committed import write_result
 from deflow.data.generate import generate
 from deflow.training import checkpoint
 from deflow.training.online import BOOKS, REPLAY
@@ -142,7 +143,7 @@ def main() -> None:
         "equal_at_the_end": equal,
         "provenance": about,
     }
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    write_result(options.out, document)
     print(json.dumps(equal))
 
 

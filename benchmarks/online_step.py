@@ -10,7 +10,6 @@ of an action, by count. For a quiet machine: a few minutes, nothing is evaluated
 from __future__ import annotations
 
 import argparse
-import json
 import tempfile
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from committed import write_result
 from deflow.agents.deflow import DeFlow
 from deflow.agents.fql import FQL
 from deflow.core.agent import Agent
@@ -103,7 +103,7 @@ def main() -> None:
     about = provenance({"name": "cube-single-play-v0", "episodes": 300})
     about["command"] = f"python benchmarks/online_step.py --sizes {' '.join(options.sizes)}"
     document = {"warm_steps": WARM, "timed_steps": TIMED, "rows": rows, "provenance": about}
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    write_result(options.out, document)
 
 
 if __name__ == "__main__":

@@ -9,13 +9,13 @@ what is there.
 from __future__ import annotations
 
 import argparse
-import json
 import shlex
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from committed import write_result
 from deflow.agents.deflow import DeFlow
 from deflow.api import train
 from deflow.data.generate import generate
@@ -58,8 +58,7 @@ def report(options: argparse.Namespace, folder: RunFolder) -> None:
     }
     document["config"].update(run_dir=None, data_dir=None)
     document["provenance"]["command"] = shlex.join(["python", "benchmarks/paper_size.py"])
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    write_result(options.out, document)
     figure = Figure(figsize=(7, 4.2), layout="constrained")
     axes = figure.subplots()
     plot_members(axes, records, "train_seconds", "flow-first, 4x512", "success")

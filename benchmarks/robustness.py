@@ -18,7 +18,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from committed import committed
+from committed import committed, write_result
 from deflow.agents.decision_flow import DFDir, DFDiv
 from deflow.agents.deflow import DeFlow
 from deflow.core.agent import Agent
@@ -181,7 +181,7 @@ def main() -> None:
         command = f"python benchmarks/robustness.py {study}"
         document = committed(STUDIES[study](options), command)
         name = study.replace("-", "_")
-        (options.results / f"{name}.json").write_text(json.dumps(document, indent=1) + "\n")
+        write_result(options.results / f"{name}.json", document)
         picture(study, document, options.images / f"{name}.png")
         for point in document["points"]:
             print(study, point["settings"], point["success"], flush=True)

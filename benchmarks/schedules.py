@@ -9,12 +9,12 @@ kept, those that were stopped go on.
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
+from committed import write_result
 from deflow.agents.deflow import DeFlow
 from deflow.api import train
 from deflow.data.generate import generate
@@ -79,8 +79,7 @@ def main() -> None:
     axes.legend()
     options.figure.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(options.figure, dpi=150)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps(document, indent=1) + "\n")
+    write_result(options.out, document)
 
 
 if __name__ == "__main__":

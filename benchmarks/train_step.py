@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import json
 import statistics
 import time
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from deflow.agents.deflow import DeFlow
+from deflow.core.files import write_json
 from deflow.core.types import Spec
 from deflow.training.device_data import DeviceData
 from deflow.training.family import Family, Member, run_chunk
@@ -246,7 +246,7 @@ def main() -> None:
     where = provenance({})
     where["command"] = "python benchmarks/train_step.py"
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(json.dumps({"rows": rows, **where}, indent=2) + "\n")
+    write_json(options.out, {"rows": rows, **where})
 
 
 if __name__ == "__main__":

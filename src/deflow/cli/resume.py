@@ -13,7 +13,8 @@ class Resume:
     """Go on with a run that was stopped, from its newest sound checkpoint.
 
     On the same machine, with the same number of threads and the same versions, the result equals
-    that of a run that was never stopped, bit for bit.
+    that of a run that was never stopped, bit for bit. GPUs need
+    XLA_FLAGS=--xla_gpu_deterministic_ops=true for that; it was checked on CPUs only.
 
     Examples:
       deflow resume runs/my-run
