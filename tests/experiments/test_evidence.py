@@ -52,6 +52,17 @@ def test_both_formats_hold_the_same_data(lerobot: ModuleType, tmp_path: Path):
     np.testing.assert_array_equal(folder.observations[folder.rows], log["state"][folder.rows])
 
 
+def test_an_interval_is_as_wide_as_fifty_episodes_leave_it(lerobot: ModuleType):
+    table = importlib.import_module("benchmarks.learning_table")
+    low, high = table.interval([0.0, 0.0, 0.0])
+    assert low == 0
+    assert 0.02 < high < 0.06
+    low, high = table.interval([0.5])
+    assert (low, high) == pytest.approx((0.5 - 0.135, 0.5 + 0.135), abs=0.01)
+    wide = table.interval([0.2, 0.5, 0.8])
+    assert wide[1] - wide[0] > high - low
+
+
 def test_published_rows_are_those_of_the_tables(shared: Path):
     sets = importlib.import_module("benchmarks.d4rl_sets")
     table = json.loads((shared / "reference" / "paper_tables.json").read_text())["table7"]

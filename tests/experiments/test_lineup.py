@@ -70,6 +70,22 @@ def test_where_none_can_be_trained_the_reason_is_said(
         lineup.train_all(lone(tmp_path), None)
 
 
+def test_a_fault_does_not_keep_the_others_from_being_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def train(config: TrainConfig, _: Any) -> None:
+        if config.seeds == (0,):
+            raise RuntimeError("out of memory\nwhile doing this")
+
+    job = Job(None, None, Spec(4, 2, (-1.0, 0.0), 5), {"fingerprint": "a"})
+    monkeypatch.setattr(lineup, "prepare", lambda *_: job)
+    monkeypatch.setattr(lineup, "train", train)
+    configs = {"a": lone(tmp_path / "a")["fql"], "b": lone(tmp_path / "b", seeds=(1,))["fql"]}
+    trained = lineup.train_all(configs, None)
+    assert trained.failed == {"a": "RuntimeError: out of memory"}
+    assert list(trained.folders) == ["b"]
+
+
 def test_the_data_that_were_checked_are_let_go_before_an_agent_trains(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -20,8 +20,12 @@ from deflow.experiments.report import (
     overview,
     print_report,
     steps_text,
+    together,
 )
+from deflow.training import curve
 from deflow.training.config import TrainConfig
+from deflow.training.curve import draw_curve
+from deflow.training.family import members_of
 from deflow.training.run_folder import RunFolder
 from deflow.training.summary import summarize
 
@@ -32,19 +36,21 @@ def written(path: Path, scores: dict[int, list[float | None]], **options: Any) -
     path.mkdir()
     folder = RunFolder(path)
     folder.write_json("config.json", config.to_json())
+    folder.write_json("provenance.json", {"dataset": {"fingerprint": "a"}})
     lines = [
         {
             "phase": "joint",
             "step": 100 * (i + 1),
             "total_step": 100 * (i + 1),
             "train_seconds": float(i + 1),
-            "member": f"seed{seed}",
+            "member": member.label,
             "seed": seed,
             "success": value,
             "return": 10 * (value or 0.0),
             "length": 5.0,
         }
         for seed, values in scores.items()
+        for member in members_of([seed], config.over)
         for i, value in enumerate(values)
     ]
     folder.append(folder.evaluations, lines)
@@ -114,6 +120,61 @@ def test_the_table_names_every_run(
     out = capsys.readouterr().out
     for word in ("first", "second", "50.0", "25.0", "joint", "flow-first"):
         assert word in out
+
+
+def test_seeds_spread_over_folders_are_put_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("COLUMNS", "160")
+    one = written(tmp_path / "one", {0: [0.1], 1: [0.3]})
+    two = written(tmp_path / "two", {2: [0.8]})
+    other = written(tmp_path / "other", {3: [0.8]}, eval_seed=1)
+    (record,) = together([one, other, two])
+    assert record["success"] == {
+        "mean": pytest.approx(0.4),
+        "std": pytest.approx(np.std([0.1, 0.3, 0.8])),
+        "members": 3,
+    }
+    assert record["run_dirs"] == [str(one.path), str(two.path)]
+    assert (record["run_dir"], record["count"], record["train_seconds"]) == (None, 3, 2.0)
+    print_report([one, two])
+    out = capsys.readouterr().out
+    assert "one + two" in out
+    assert "40.0 ± 29.4" in out
+
+
+def test_only_what_is_the_same_but_for_seeds_is_put_together(tmp_path: Path):
+    one = written(tmp_path / "one", {0: [0.1, 0.2], 1: [0.3, 0.2]})
+    again = written(tmp_path / "again", {1: [0.3, 0.2], 2: [0.5, 0.5]})
+    behind = written(tmp_path / "behind", {2: [0.5]})
+    foreign = written(tmp_path / "foreign", {2: [0.5, 0.5]})
+    foreign.write_json("provenance.json", {"dataset": {"fingerprint": "b"}})
+    for other in (again, behind, foreign):
+        assert together([one, other]) == []
+
+
+@pytest.mark.parametrize("whole", [True, False])
+def test_a_swept_setting_has_a_line_for_each_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: bool
+):
+    over = {"delta": (0.1, 0.2)}
+    folder = written(tmp_path / "a", {0: [0.5], 1: [0.7]}, over=over)
+    lines = folder.read_lines(folder.evaluations)
+    folder.evaluations.unlink()
+    worse = [{**r, "success": r["success"] / 2 ** r["member"].endswith("0.2")} for r in lines]
+    folder.append(folder.evaluations, worse)
+    drawn: list[Figure] = []
+    for module in (report, curve):
+        monkeypatch.setattr(module, "save_figure", lambda figure, path: drawn.append(figure))
+    if whole:
+        draw_report([folder], tmp_path / "a.png")
+    else:
+        draw_curve(folder)
+    (axes,) = drawn[0].axes
+    means, labels = axes.get_legend_handles_labels()
+    name = "a, " if whole else ""
+    assert labels == [f"{name}delta 0.1", f"{name}delta 0.2"]
+    assert [float(line.get_ydata()[0]) for line in means] == pytest.approx([60, 30])
 
 
 def pixels(path: Path) -> np.ndarray:

@@ -79,6 +79,7 @@ class Evaluate:
         from rich.table import Table
 
         from deflow.core.checks import require
+        from deflow.experiments.report import score_text, scores_over
         from deflow.training.judge import film, judge
         from deflow.training.run_folder import RunFolder
         from deflow.training.score import SCORES
@@ -109,6 +110,7 @@ class Evaluate:
             best_of=self.best_of,
         )
         document = {**found.json(), "best_of": self.best_of, **filmed}
+        document |= scores_over(document["members"])
         if self.json:
             print(jsonlib.dumps(document))
             return 0
@@ -124,6 +126,10 @@ class Evaluate:
                 f"{SCORES[name].scale * record[name]:.1f}{SCORES[name].unit}" for name in shown
             )
             table.add_row(record["member"], *scores, f"{record['length']:.0f}")
+        if len(members) > 1:
+            length = sum(record["length"] for record in members) / len(members)
+            scores = (score_text(document, name) for name in shown)
+            table.add_row("mean ± deviation", *scores, f"{length:.0f}")
         console = Console()
         console.print(table)
         if filmed:

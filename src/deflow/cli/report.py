@@ -15,7 +15,7 @@ class Report:
     """A table of runs, and their learning curves on one picture.
 
     A run's score is the mean of its last three evaluations, as OGBench's protocol has it (on D4RL:
-    the last one).
+    the last one). Runs that differ in their seeds alone have a further row, of all their members.
 
     Examples:
       deflow report runs/a runs/b
@@ -34,7 +34,7 @@ class Report:
     def run(self) -> int:
         from deflow.core.errors import DeFlowError
         from deflow.core.progress import console
-        from deflow.experiments.report import draw_report, overview, print_report
+        from deflow.experiments.report import draw_report, overview, print_report, together
         from deflow.training.curve import require_picture
         from deflow.training.run_folder import RunFolder
 
@@ -49,7 +49,8 @@ class Report:
         if others:
             console.print(f"Left out, since no run is there: {', '.join(others)}.", style="yellow")
         if self.json:
-            print(jsonlib.dumps([overview(folder) for folder in folders]))
+            records = [overview(folder) for folder in folders]
+            print(jsonlib.dumps([*records, *together(folders)]))
         else:
             print_report(folders)
         if self.figure:

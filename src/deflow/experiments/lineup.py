@@ -35,8 +35,8 @@ def train_all(configs: Mapping[str, TrainConfig], dataset: Data) -> Trained:
     """Train what is not trained yet. Every configuration names its `run_dir`.
 
     Raises `DeFlowError`, before anything is trained or written, where one of them is wrong, its
-    folder holds a run of another configuration, or the runs have not all the same data; and in the
-    end where none could be trained.
+    folder holds a run of another configuration, or the runs have not all the same data; and what
+    ended the last one, where none could be trained.
     """
     left = _check(configs, dataset)
     trained = Trained({}, {})
@@ -48,12 +48,22 @@ def train_all(configs: Mapping[str, TrainConfig], dataset: Data) -> Trained:
             else:
                 console.print("finished before; kept")
             trained.folders[name] = _folder(config)
-        except DeFlowError as error:
+        except Exception as error:
             if number == len(configs) and not trained.folders:
                 raise
-            console.print(f"{name} failed: {error}", style="yellow")
-            trained.failed[name] = str(error)
+            if not isinstance(error, DeFlowError):
+                console.print_exception()  # A fault, whose place is to be seen.
+            trained.failed[name] = _reason(error)
+            console.print(f"{name} failed: {trained.failed[name]}", style="yellow")
     return trained
+
+
+def _reason(error: Exception) -> str:
+    """What ended a run, in a sentence."""
+    if isinstance(error, DeFlowError):
+        return str(error)
+    first, *_ = [*str(error).splitlines(), ""]
+    return f"{type(error).__name__}: {first}"
 
 
 def _train(config: TrainConfig, dataset: Data) -> None:

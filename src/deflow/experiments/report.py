@@ -15,6 +15,7 @@ from deflow.training import checkpoint
 from deflow.training.config import ANYTHING
 from deflow.training.curve import (
     THIN,
+    by_settings,
     hand_overs,
     mark_hand_over,
     name_axis,
@@ -58,6 +59,49 @@ def overview(folder: RunFolder) -> dict[str, Any]:
     seconds = (member["train_seconds"] for member in members)
     record["train_seconds"] = max(seconds, default=position.get("train_seconds"))
     return record
+
+
+def together(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
+    """A record, as of `overview`, for all folders that differ in their seeds alone, as where these
+    were spread over devices: over the members of all, with the seconds of all.
+
+    There is none where a seed comes twice, the data differ, or not all were judged at the same
+    steps. `run_dirs` are the folders; `run_dir` is None.
+    """
+    groups: list[list[RunFolder]] = []
+    for folder in folders:
+        home = next((g for g in groups if all(_other_seeds(folder, own) for own in g)), None)
+        if home is None:
+            groups.append([folder])
+        else:
+            home.append(folder)
+    found = []
+    for parts in ([overview(folder) for folder in group] for group in groups if len(group) > 1):
+        members = [member for part in parts for member in part["members"]]
+        if len({tuple(member["mean_of_steps"]) for member in members}) == 1:
+            found.append(
+                {
+                    **parts[0],
+                    "run_dir": None,
+                    "run_dirs": [part["run_dir"] for part in parts],
+                    "members": members,
+                    "count": sum(part["count"] for part in parts),
+                    "frozen": [entry for part in parts for entry in part["frozen"]],
+                    "finished": all(part["finished"] for part in parts),
+                    **scores_over(members),
+                    "train_seconds": sum(part["train_seconds"] for part in parts),
+                }
+            )
+    return found
+
+
+def _other_seeds(one: RunFolder, other: RunFolder) -> bool:
+    """Whether two runs are the same but for their seeds, of which they share none."""
+    a, b = one.config(), other.config()
+    if a.differences(b) != ["seeds"] or {*a.seeds} & {*b.seeds}:
+        return False
+    prints = {f.read_json("provenance.json")["dataset"]["fingerprint"] for f in (one, other)}
+    return len(prints) == 1
 
 
 def position_of(folder: RunFolder) -> dict[str, Any]:
@@ -117,9 +161,12 @@ def mean_over(members: Sequence[dict[str, Any]], score: str) -> dict[str, Any] |
 def print_report(folders: Sequence[RunFolder]) -> None:
     """The table: success in percent where the environment reports it, and the mean return.
 
-    Members that diverged are counted beside the others, and named below.
+    Runs that differ in their seeds alone have a further row, of all their members. Members that
+    diverged are counted beside the others, and named below.
     """
-    records = [overview(folder) for folder in folders]
+    names = {str(folder.path): folder.path.name for folder in folders}
+    own = [overview(folder) for folder in folders]
+    records = [*own, *together(folders)]
     online = any("before" in record for record in records)
     captions = ["Online: the evaluation before → the last one."] if online else []
     if any(not record["members"] for record in records):
@@ -141,10 +188,10 @@ def print_report(folders: Sequence[RunFolder]) -> None:
             no_wrap=not words,
             min_width=10 if words else None,
         )
-    for folder, record in zip(folders, records, strict=True):
+    for record in records:
         seconds = record["train_seconds"]
         table.add_row(
-            folder.path.name,
+            " + ".join(names[path] for path in record.get("run_dirs", [record["run_dir"]])),
             record["task"],
             f"{record['agent']}\n{record['schedule']}",
             members_text(record["count"], record["frozen"]),
@@ -152,15 +199,20 @@ def print_report(folders: Sequence[RunFolder]) -> None:
             f"{seconds:,.0f} s" if seconds is not None else "-",
         )
     Console().print(table)
-    for folder, record in zip(folders, records, strict=True):
-        name_frozen(folder.path.name, record["frozen"])
+    for record in own:
+        name_frozen(names[record["run_dir"]], record["frozen"])
 
 
 def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
-    """`draw_curves` of what these folders hold."""
-    runs = [(folder, folder.read_lines(folder.evaluations)) for folder in folders]
-    title = ", ".join(sorted({folder.config().task for folder, records in runs if records}))
-    draw_curves([(folder.path.name, records) for folder, records in runs], title, path, *xs)
+    """`draw_curves` of what these folders hold, a curve for each combination of swept settings."""
+    tasks: set[str] = set()
+    curves: list[Curve] = []
+    for folder in folders:
+        config, records = folder.config(), folder.read_lines(folder.evaluations)
+        for words, own in by_settings(config, records).items():
+            curves.append((", ".join(filter(None, (folder.path.name, words))), own))
+            tasks.add(config.task)
+    draw_curves(curves, ", ".join(sorted(tasks)), path, *xs)
 
 
 def draw_curves(runs: Sequence[Curve], title: str, path: Path, *xs: str) -> None:

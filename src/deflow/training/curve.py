@@ -11,6 +11,8 @@ import numpy as np
 from deflow.core.agent import ONLINE
 from deflow.core.errors import DeFlowError
 from deflow.core.files import written_whole
+from deflow.training.config import TrainConfig
+from deflow.training.family import members_of
 from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES, score_name
 
@@ -40,6 +42,21 @@ def plot_members(
     if len(lines) > 1:
         for line in lines:
             axes.plot(*line, color=thick.get_color(), linewidth=THIN, alpha=0.5)
+
+
+def by_settings(
+    config: TrainConfig, records: Sequence[dict[str, Any]]
+) -> dict[str, list[dict[str, Any]]]:
+    """A run's evaluations for each combination of its swept settings, under words that name it; all
+    of them under none where nothing is swept."""
+    words = {
+        member.label: ", ".join(f"{name} {value:g}" for name, value in member.settings)
+        for member in members_of(config.seeds, config.over)
+    }
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for record in records:
+        groups.setdefault(words[record["member"]], []).append(record)
+    return groups
 
 
 def hand_overs(records: Sequence[dict[str, Any]]) -> set[int]:
@@ -85,13 +102,14 @@ def draw_curve(folder: RunFolder) -> None:
     count = len(config.seeds)
     label = f"{config.agent.name}, {config.schedule}, {count} seed{'s' * (count > 1)}"
     score = score_name(records)
-    plot_members(axes, records, "total_step", label, score)
+    for words, own in by_settings(config, records).items():
+        plot_members(axes, own, "total_step", words or label, score)
     mark_hand_over(axes, records)
     axes.set_title(config.task)
     axes.set_xlabel(step_label(records))
     name_axis(axes, score)
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(title=label if config.over else None)
     save_figure(figure, folder.path / "curve.png")
 
 
