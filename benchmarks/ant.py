@@ -21,35 +21,37 @@ from committed import write_result
 from deflow.agents.deflow import DeFlow
 from deflow.agents.registry import preset
 from deflow.agents.sac import SAC
-from deflow.api import train
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
 from deflow.data.ogbench import load_task
 from deflow.envs.make import WALKING_ANT
+from deflow.experiments.lineup import train_all
 from deflow.experiments.report import draw_report, overview
 from deflow.training.ant_expert import ant_expert
+from deflow.training.config import TrainConfig
 from deflow.training.judge import judge
 from deflow.training.run_folder import RunFolder
-from deflow.training.train import resume
 
 SET = "antmaze-medium-navigate-v0"
 TASK = "antmaze-medium-navigate-singletask-task{}-v0"
 
 
 def expert(options: argparse.Namespace) -> RunFolder:
-    """The expert's run, at its end or as far as it has come."""
+    """The expert's run, at its end or as far as it has come; one of other settings is refused."""
     folder = RunFolder(options.runs / "expert")
-    if not folder.exists():
-        return train(
-            WALKING_ANT,
-            SAC(),
-            online_steps=400_000,
-            eval_every=25_000,
-            eval_episodes=20,
-            checkpoint_every=50_000,
-            run_dir=folder.path,
-        )
-    return folder if options.as_it_is else resume(folder.path)
+    config = TrainConfig(
+        task=WALKING_ANT,
+        agent=SAC(),
+        online_steps=400_000,
+        eval_every=25_000,
+        eval_episodes=20,
+        checkpoint_every=50_000,
+        run_dir=folder.path,
+    )
+    if options.as_it_is and folder.exists():
+        folder.refuse_other(config, "choose another --runs")
+        return folder
+    return train_all({"expert": config}, None).folders["expert"]
 
 
 def walked(file: Path) -> dict[str, Any]:
@@ -71,21 +73,19 @@ def walked(file: Path) -> dict[str, Any]:
 
 
 def policy(options: argparse.Namespace, data_dir: Path) -> RunFolder:
-    """DeFlow on the first task of the set."""
-    folder = RunFolder(options.runs / "deflow")
-    if folder.exists():
-        return resume(folder.path)
+    """DeFlow on the first task of the set; a run of other settings is refused."""
     settings = {**preset("deflow", "antmaze-large"), "hidden": (256, 256, 256)}
-    return train(
-        TASK.format(1),
-        DeFlow(**settings, prior_steps=options.steps, learning_rate=1e-3),
+    config = TrainConfig(
+        task=TASK.format(1),
+        agent=DeFlow(**settings, prior_steps=options.steps, learning_rate=1e-3),
         schedule="flow-first",
         steps=options.steps,
         eval_every=options.steps // 2,
         eval_episodes=20,
-        run_dir=folder.path,
+        run_dir=options.runs / "deflow",
         data_dir=data_dir,
     )
+    return train_all({"deflow": config}, None).folders["deflow"]
 
 
 def main() -> None:
@@ -127,7 +127,7 @@ def main() -> None:
         "set": {"name": SET, "episodes": options.episodes, **walked(data_dir / f"{SET}.npz")},
         "deflow": {
             "task": TASK.format(1),
-            "steps": options.steps,
+            "steps": learnt.config().steps,
             "success": score["success"],
             "train_seconds": score["train_seconds"],
             "settings": learnt.config().to_json()["agent"],

@@ -52,14 +52,23 @@ def data_folder(task: str, options: argparse.Namespace) -> Path:
 
 
 def estimate(task: str, data_dir: Path, kept: Path) -> dict[str, Any]:
-    """The data's intrinsic action variance and the delta that follows, found once and kept."""
-    if not kept.exists():
-        variance = intrinsic_action_variance(source(task).load(data_dir))
-        factor = published_factor(task)
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        document = {"delta": factor * variance.value, "factor": factor, "iav": variance.json()}
-        write_json(kept, document)
-    found: dict[str, Any] = json.loads(kept.read_text())
+    """The data's intrinsic action variance and the delta that follows, found once for these data
+    and kept."""
+    dataset = source(task).load(data_dir)
+    data = dataset.fingerprint()
+    if kept.exists():
+        found: dict[str, Any] = json.loads(kept.read_text())
+        if found.get("data") == data:
+            return found
+    variance, factor = intrinsic_action_variance(dataset), published_factor(task)
+    found = {
+        "data": data,
+        "delta": factor * variance.value,
+        "factor": factor,
+        "iav": variance.json(),
+    }
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_json(kept, found)
     return found
 
 

@@ -23,15 +23,15 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from deflow.agents.deflow import DeFlow
-from deflow.api import train
 from deflow.core.files import write_json
 from deflow.data.generate import generate
+from deflow.experiments.lineup import train_all
 from deflow.training import checkpoint
 from deflow.training.bootstrap import bootstrap, rank_correlation_of
+from deflow.training.config import TrainConfig
 from deflow.training.curve import save_figure
 from deflow.training.off_policy import off_policy
 from deflow.training.run_folder import RunFolder
-from deflow.training.train import resume
 from schedules import TASK
 
 COMMAND = "python benchmarks/off_policy.py"
@@ -47,16 +47,12 @@ COLUMNS = {
 
 
 def trained(options: argparse.Namespace) -> RunFolder:
-    """The run with its checkpoints and evaluations, each at the same steps."""
-    folder = RunFolder(options.runs / "deflow")
-    if folder.finished():
-        return folder
-    if folder.exists():
-        return resume(folder.path)
+    """The run with its checkpoints and evaluations, each at the same steps; one of other settings
+    is refused."""
     every = options.steps // CHECKPOINTS
-    return train(
-        TASK,
-        DeFlow(hidden=tuple(options.hidden), learning_rate=1e-3, delta=0.003),
+    config = TrainConfig(
+        task=TASK,
+        agent=DeFlow(hidden=tuple(options.hidden), learning_rate=1e-3, delta=0.003),
         schedule="joint",
         seeds=(0, 1, 2),
         steps=every * CHECKPOINTS,
@@ -64,9 +60,10 @@ def trained(options: argparse.Namespace) -> RunFolder:
         checkpoint_every=every,
         eval_episodes=options.eval_episodes,
         keep_checkpoints=CHECKPOINTS,
-        run_dir=folder.path,
+        run_dir=options.runs / "deflow",
         data_dir=options.data_dir,
     )
+    return train_all({"deflow": config}, None).folders["deflow"]
 
 
 def alone(folder: RunFolder, kept: Path, place: Path) -> RunFolder:
@@ -85,11 +82,12 @@ def judged(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """How values were fitted, and a record for each seed's checkpoints; each is fitted once."""
     played = {(r["total_step"], r["member"]): r for r in folder.read_lines(folder.evaluations)}
-    records = []
+    records, place = [], folder.path / "judged"
+    place.mkdir(exist_ok=True)
     for kept in checkpoint.existing(folder.checkpoints):
-        file = options.runs / "judged" / f"{kept.name}-{options.fqe_steps}.json"
+        file = place / f"{kept.name}-{options.fqe_steps}.json"
         if not file.exists():
-            single = alone(folder, kept, options.runs / "judged")
+            single = alone(folder, kept, place)
             found = off_policy(single, steps=options.fqe_steps, data_dir=options.data_dir)
             write_json(file, found.json())
             shutil.rmtree(single.path)
@@ -175,14 +173,13 @@ def main() -> None:
     options = parser.parse_args()
     generate("cube-single-play-v0", episodes=300, workers=2, data_dir=options.data_dir)
     folder = trained(options)
-    (options.runs / "judged").mkdir(parents=True, exist_ok=True)
     fqe, records = judged(folder, options)
     found = correlations(records)
     document = {
         "command": COMMAND,
         "task": TASK,
         "episodes_of_data": 300,
-        "steps": options.steps,
+        "steps": folder.config().steps,
         "fqe": fqe,
         "rank_correlation_with_success": found,
         "checkpoints": records,

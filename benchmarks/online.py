@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from committed import committed, curve, gathered, write_result
-from deflow.agents.registry import from_settings, preset
+from deflow.agents.registry import from_settings, preset, settings_of
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
 from deflow.experiments.lineup import record
@@ -36,9 +36,14 @@ def place(name: str, options: argparse.Namespace) -> RunFolder:
     return RunFolder(options.runs / env_name(options.task) / name)
 
 
-def settled(folder: RunFolder) -> RunFolder | None:
-    """A run that was begun, at its end; None where it was not begun."""
-    return resume(folder.path) if folder.exists() else None
+def settled(config: TrainConfig) -> RunFolder | None:
+    """A run that was begun, at its end; None where it was not begun. Another's is refused."""
+    assert config.run_dir is not None
+    folder = RunFolder(config.run_dir)
+    if not folder.exists():
+        return None
+    folder.refuse_other(config, "give the same to go on, or another --runs")
+    return resume(folder.path)
 
 
 def config(name: str, options: argparse.Namespace) -> TrainConfig:
@@ -65,15 +70,15 @@ def config(name: str, options: argparse.Namespace) -> TrainConfig:
 def run(name: str, options: argparse.Namespace) -> RunFolder:
     """One system, offline and online."""
     system, _, frozen = name.partition("-")
-    folder, begun = place(name, options), config(system, options)
+    path, begun = place(name, options).path, config(system, options)
+    after = replace(begun, run_dir=path, online_steps=options.online_steps)
     if system == "rlpd":
-        alone = replace(begun, run_dir=folder.path, online_steps=options.online_steps)
-        return settled(folder) or train(alone)
-    assert begun.run_dir is not None
-    offline = settled(RunFolder(begun.run_dir)) or train(begun)
+        return settled(after) or train(after)
     settings = {"prior_online": "frozen"} if frozen else {}
-    return settled(folder) or finetune(
-        offline.path, options.online_steps, run_dir=folder.path, settings=settings
+    agent = from_settings(system, {**settings_of(begun.agent), **settings})
+    offline = settled(begun) or train(begun)
+    return settled(replace(after, agent=agent)) or finetune(
+        offline.path, options.online_steps, run_dir=path, settings=settings
     )
 
 

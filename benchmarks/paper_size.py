@@ -17,34 +17,32 @@ from matplotlib.figure import Figure
 
 from committed import write_result
 from deflow.agents.deflow import DeFlow
-from deflow.api import train
 from deflow.data.generate import generate
+from deflow.experiments.lineup import train_all
+from deflow.training.config import TrainConfig
 from deflow.training.curve import plot_members
 from deflow.training.run_folder import RunFolder
-from deflow.training.train import resume
 from schedules import TASK
 
 KEPT = ("step", "train_seconds", "success", "return", "length")
 
 
-def carry_out(options: argparse.Namespace, folder: RunFolder) -> None:
-    """Begin the run, or go on with it."""
-    if folder.exists():
-        resume(folder.path)
-        return
+def carry_out(options: argparse.Namespace) -> None:
+    """Begin the run, or go on with it; one of other settings is refused."""
     generate("cube-single-play-v0", episodes=300, workers=2, data_dir=options.data_dir)
-    train(
-        TASK,
-        DeFlow(prior_steps=50_000),
+    config = TrainConfig(
+        task=TASK,
+        agent=DeFlow(prior_steps=50_000),
         schedule="flow-first",
-        seeds=[options.seed],
+        seeds=(options.seed,),
         steps=options.steps,
         eval_every=5000,
         eval_episodes=50,
         checkpoint_every=5000,
-        run_dir=folder.path,
+        run_dir=options.run,
         data_dir=options.data_dir,
     )
+    train_all({"deflow": config}, None)
 
 
 def report(options: argparse.Namespace, folder: RunFolder) -> None:
@@ -83,10 +81,9 @@ def main() -> None:
     parser.add_argument("--figure", type=Path, default=Path("docs/images/paper_size.png"))
     parser.add_argument("--report", action="store_true", help="only write what is there")
     options = parser.parse_args()
-    folder = RunFolder(options.run)
     if not options.report:
-        carry_out(options, folder)
-    report(options, folder)
+        carry_out(options)
+    report(options, RunFolder(options.run))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from committed import committed, write_result
 from deflow.agents.decision_flow import DFDir, DFDiv
 from deflow.agents.deflow import DeFlow
 from deflow.core.agent import Agent
+from deflow.core.files import write_json
 from deflow.data.generate import generate
 from deflow.experiments.lineup import mark_best, record, train_all
 from deflow.experiments.report import mean_over
@@ -82,8 +83,9 @@ def best_of(options: argparse.Namespace) -> Document:
     out = options.runs / "best_of"
     begun = config(agent, out, options, steps=6000, schedule="flow-first")
     folder = train_all({agent.name: begun}, None).folders[agent.name]
-    document, kept = record(agent.name, folder), out / "evaluations.json"
-    points = json.loads(kept.read_text()) if kept.exists() else []
+    # In the run's own folder: they are of this run and no other.
+    document, kept = record(agent.name, folder), folder.path / "best_of.json"
+    points = json.loads(kept.read_text())["points"] if kept.exists() else []
     for policy in ("policy", "prior"):
         for count in BEST_OF:
             settings = {"policy": policy, "best_of": count}
@@ -95,7 +97,7 @@ def best_of(options: argparse.Namespace) -> Document:
                 points.append(
                     {"settings": settings, "success": mean_over(found, "success"), "members": found}
                 )
-                kept.write_text(json.dumps(points))
+                write_json(kept, {"points": points})
     del document["members"]
     return {**document, "points": points}
 

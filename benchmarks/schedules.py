@@ -16,35 +16,32 @@ from matplotlib.figure import Figure
 
 from committed import write_result
 from deflow.agents.deflow import DeFlow
-from deflow.api import train
 from deflow.data.generate import generate
+from deflow.experiments.lineup import train_all
+from deflow.training.config import TrainConfig
 from deflow.training.curve import plot_members
 from deflow.training.run_folder import RunFolder
-from deflow.training.train import resume
 
 TASK = "cube-single-play-singletask-task1-v0"
 STEPS = {"joint": 8_000, "flow-first": 8_000}
 
 
 def run(schedule: str, seed: int, options: argparse.Namespace) -> RunFolder:
-    """One run, finished: begun, gone on with, or found."""
-    folder = RunFolder(options.runs / f"{schedule}-seed{seed}")
-    if (folder.path / "summary.json").exists():
-        return folder
-    if folder.exists():
-        return resume(folder.path)
-    return train(
-        TASK,
-        DeFlow(hidden=(256, 256, 256), prior_steps=25_000, learning_rate=1e-3, delta=0.003),
+    """One run, finished: begun, gone on with, or found; one of other settings is refused."""
+    name = f"{schedule}-seed{seed}"
+    config = TrainConfig(
+        task=TASK,
+        agent=DeFlow(hidden=(256, 256, 256), prior_steps=25_000, learning_rate=1e-3, delta=0.003),
         schedule=schedule,
-        seeds=[seed],
+        seeds=(seed,),
         steps=STEPS[schedule],
         eval_every=2000,
         eval_episodes=50,
         checkpoint_every=2000,
-        run_dir=folder.path,
+        run_dir=options.runs / name,
         data_dir=options.data_dir,
     )
+    return train_all({name: config}, None).folders[name]
 
 
 def main() -> None:

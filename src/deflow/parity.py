@@ -50,6 +50,8 @@ class Comparison:
 def check(path: str | Path) -> list[Comparison]:
     """Every loss, gradient, metric, final parameter and action of a parity file.
 
+    Products are taken in full float32: by default GPUs keep some three digits of their factors.
+
     Raises `DeFlowError` where the file is of an agent that is not known here.
     """
     with np.load(path, allow_pickle=False) as file:
@@ -59,6 +61,12 @@ def check(path: str | Path) -> list[Comparison]:
     if official is None:
         name, known = config["agent_name"], ", ".join(OFFICIAL)
         raise DeFlowError(f"{path} is a file of {name}, but only {known} are known.")
+    with jax.default_matmul_precision("highest"):
+        return _repeat(config, official, data)
+
+
+def _repeat(config: dict[str, Any], official: Official, data: Arrays) -> list[Comparison]:
+    """The recorded updates done again, and every quantity compared."""
     agent = official.agent(config)
     spec = Spec(config["state_dim"], config["action_dim"], (-1.0, 0.0), 1_000_000)
     state = read_state(agent.init(jax.random.key(0), spec), official, data)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from deflow import parity
 from deflow.agents.ifql import IFQL
 from deflow.agents.shared import critical
 from deflow.core.errors import DeFlowError
@@ -83,7 +84,7 @@ def record(file: Path, config: dict[str, Any], agent: IFQL) -> None:
     np.savez(file, allow_pickle=False, **data)
 
 
-def test_a_file_of_ifql_is_read(tmp_path: Path):
+def test_a_file_of_ifql_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     config = {
         "agent_name": "ifql",
         "state_dim": 4,
@@ -102,7 +103,15 @@ def test_a_file_of_ifql_is_read(tmp_path: Path):
     }
     file = tmp_path / "ifql.npz"
     record(file, config, OFFICIAL["ifql"].agent(config))
+    updates, precisions = parity.read_update, []
+
+    def read_update(*about: Any) -> Any:
+        precisions.append(jax.config.jax_default_matmul_precision)
+        return updates(*about)
+
+    monkeypatch.setattr(parity, "read_update", read_update)
     found = check(file)
+    assert precisions == ["highest"] * 2
     assert {"actions", "update 1: value/value_loss", "update 0: actor/actor_loss"} <= {
         comparison.name for comparison in found
     }

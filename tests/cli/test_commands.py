@@ -91,6 +91,9 @@ def test_evaluate_says_how_every_episode_went(finished: Path, printed: Printed):
     for member in document["members"]:
         assert [episode["episode"] for episode in member["episodes"]] == [0, 1, 2]
     assert document["position"]["step"] == 20
+    returns = [member["return"] for member in document["members"]]
+    assert document["return"]["mean"] == pytest.approx(sum(returns) / 2)
+    assert document["return"]["members"] == 2
     other = printed(*words, 1)
     assert other["members"] == document["members"]
     logged = [line for line in RunFolder(finished).read_lines(finished / "evaluations.jsonl")][-2:]
@@ -105,6 +108,7 @@ def test_evaluate_prints_a_table(finished: Path, capsys: pytest.CaptureFixture[s
     out = capsys.readouterr().out
     assert "seed0" in out
     assert "success" in out
+    assert "mean ± deviation" in out
 
 
 @pytest.mark.slow

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import importlib
 import json
+from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from deflow.agents.bc import BC
+from deflow.core.errors import DeFlowError
 from deflow.data.d4rl import load_d4rl, parse_d4rl
 from deflow.data.own import load_own
+from deflow.training.config import TrainConfig
+from deflow.training.run_folder import RunFolder
 
 SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
@@ -61,6 +67,38 @@ def test_an_interval_is_as_wide_as_fifty_episodes_leave_it(lerobot: ModuleType):
     assert (low, high) == pytest.approx((0.5 - 0.135, 0.5 + 0.135), abs=0.01)
     wide = table.interval([0.2, 0.5, 0.8])
     assert wide[1] - wide[0] > high - low
+
+
+def test_a_kept_estimate_is_of_the_data_that_are_there(
+    lerobot: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    script = importlib.import_module("benchmarks.auto_delta")
+    values = iter([0.1, 0.2])
+    asked: list[Any] = []
+
+    def estimated(dataset: Any) -> SimpleNamespace:
+        asked.append(dataset)
+        value = next(values)
+        return SimpleNamespace(value=value, json=lambda: {"value": value})
+
+    monkeypatch.setattr(script, "intrinsic_action_variance", estimated)
+    found = []
+    for data in ("a", "a", "b"):
+        there = SimpleNamespace(fingerprint=lambda data=data: data)
+        source = SimpleNamespace(load=lambda _, there=there: there)
+        monkeypatch.setattr(script, "source", lambda _, source=source: source)
+        found.append(script.estimate(script.CUBE, tmp_path, tmp_path / "out" / "iav.json"))
+    assert [each["iav"]["value"] for each in found] == [0.1, 0.1, 0.2]
+    assert len(asked) == 2
+
+
+def test_a_kept_run_of_other_settings_is_refused(lerobot: ModuleType, tmp_path: Path):
+    script = importlib.import_module("benchmarks.online")
+    config = TrainConfig("toy", BC(), run_dir=tmp_path)
+    assert script.settled(config) is None
+    RunFolder(tmp_path).write_json("config.json", config.to_json())
+    with pytest.raises(DeFlowError, match="it differs in steps"):
+        script.settled(replace(config, steps=5))
 
 
 def test_published_rows_are_those_of_the_tables(shared: Path):

@@ -97,44 +97,59 @@ def inspect(
             _verify_own(name)
         return {"file": name, "verified": verify, **_describe_own(name, columns, bounds)}
     refuse_with_a_set(name, columns=columns, action_bounds=bounds)
-    if name in TASKS:
-        folder = data_folder(data_dir)
-        target = locate_d4rl(TASKS[name], folder, download=False)
-        _verify(target, verify)
-        task_set = load_d4rl(TASKS[name], folder, download=False)
-        numbers = describe(task_set, solved=TASKS[name].domain == "antmaze")
-        found = {"file": str(target), "verified": verify, "train": numbers}
-        return {**found, "suspicious": suspicious(task_set)}
+    return (_describe_d4rl if name in TASKS else _describe_set)(name, data_dir, verify)
+
+
+def _describe_d4rl(name: str, data_dir: Path | None, verify: bool) -> dict[str, Any]:
+    folder = data_folder(data_dir)
+    target = locate_d4rl(TASKS[name], folder, download=False)
+    _verify(target, verify)
+    dataset = load_d4rl(TASKS[name], folder, download=False)
+    return {
+        "file": str(target),
+        "verified": verify,
+        "train": describe(dataset, solved=TASKS[name].domain == "antmaze"),
+        "suspicious": suspicious(dataset),
+    }
+
+
+def _describe_set(name: str, data_dir: Path | None, verify: bool) -> dict[str, Any]:
+    """One of OGBench's sets; with rewards, where `name` is that of a task."""
     dataset = parse_dataset(name)
     target = locate_set(dataset, data_dir, download=False)
     _verify(target, verify)
     read = read_visual if is_visual(dataset) else read_set
     label = relabel_visual if is_visual(dataset) else relabel
     sets = {"train": read(target), "validation": read(validation_file(target))}
-    findings: list[str] = []
-    report: dict[str, Any] = {"dataset": dataset, "file": str(target), "verified": verify}
-    report["suspicious"] = findings
-    if "singletask" in name:
+    about: dict[str, Any] = {"dataset": dataset, "file": str(target), "verified": verify}
+    rewarded = "singletask" in name
+    if rewarded:
         task = parse_task(name)
-        report |= {"task": task.name, "default_task": task.defaulted}
-        for (split, arrays), labels in zip(sets.items(), label(task, sets), strict=True):
-            whole = to_dataset(f"{task.name}, {split}", arrays, *labels)
-            report[split] = describe(whole, solved=True)
-            findings += [f"{split}: {finding}" for finding in suspicious(whole)]
-        return report
-    for split, arrays in sets.items():
-        whole = unlabelled(f"{dataset}, {split}", arrays)
-        report[split] = _without_rewards(whole)
-        findings += [f"{split}: {finding}" for finding in suspicious(whole, rewarded=False)]
-    own = [task for task in map(parse_task, (*tasks(), *VISUAL_TASKS)) if task.dataset == dataset]
-    report["success_rows_of_tasks"] = {
-        task.name: {
-            split: int((masks[~arrays["terminals"]] == 0).sum())
-            for (split, arrays), (_, masks) in zip(sets.items(), label(task, sets), strict=True)
+        about |= {"task": task.name, "default_task": task.defaulted}
+        wholes = {
+            split: to_dataset(f"{task.name}, {split}", arrays, *labels)
+            for (split, arrays), labels in zip(sets.items(), label(task, sets), strict=True)
         }
-        for task in own
-    }
-    return report
+        splits = {split: describe(whole, solved=True) for split, whole in wholes.items()}
+    else:
+        wholes = {
+            split: unlabelled(f"{dataset}, {split}", arrays) for split, arrays in sets.items()
+        }
+        splits = {split: _without_rewards(whole) for split, whole in wholes.items()}
+        own = [t for t in map(parse_task, (*tasks(), *VISUAL_TASKS)) if t.dataset == dataset]
+        about["success_rows_of_tasks"] = {
+            task.name: {
+                split: int((masks[~arrays["terminals"]] == 0).sum())
+                for (split, arrays), (_, masks) in zip(sets.items(), label(task, sets), strict=True)
+            }
+            for task in own
+        }
+    found = [
+        f"{split}: {finding}"
+        for split, whole in wholes.items()
+        for finding in suspicious(whole, rewarded=rewarded)
+    ]
+    return {**about, **splits, "suspicious": found}
 
 
 def _verify(target: Path, full: bool) -> None:

@@ -193,9 +193,7 @@ def _value(agent: Agent, state: State, observations: Array, actions: Array) -> A
     return agent.value(state, observations, actions)
 
 
-def draw(
-    views: Sequence[View], plane: Plane, path: Path, title: str, *, resolution: int = 160
-) -> None:
+def draw(views: Sequence[View], plane: Plane, path: Path, title: str) -> None:
     """The runs side by side on one plane and within the same limits; each has its own contours.
 
     Points that lie off the plane are shown by their nearest point on it. Where the plane leaves the
@@ -207,7 +205,7 @@ def draw(
     low, high = np.concatenate(points).min(0), np.concatenate(points).max(0)
     # Axes of one scale; never so narrow that rounding would be what one sees.
     middle, half = (low + high) / 2, max(0.6 * float((high - low).max()), 0.02)
-    ticks = [np.linspace(m - half, m + half, resolution, dtype=np.float32) for m in middle]
+    ticks = [np.linspace(m - half, m + half, RESOLUTION, dtype=np.float32) for m in middle]
     grid = np.stack(np.meshgrid(*ticks), axis=-1).reshape(-1, 2)
     actions = plane.lift(grid)
     inside = (np.abs(actions) <= 1).all(-1)
@@ -219,7 +217,7 @@ def draw(
     for axes in panels.flat[len(views) :]:
         axes.set_visible(False)
     for axes, view in zip(panels.flat, views, strict=False):
-        q = np.where(inside, view.value(actions), np.nan).reshape(resolution, resolution)
+        q = np.where(inside, view.value(actions), np.nan).reshape(RESOLUTION, RESOLUTION)
         filled = axes.contourf(*ticks, np.ma.masked_invalid(q), levels=14, cmap="viridis")
         figure.colorbar(filled, cax=axes.inset_axes((1.03, 0, 0.05, 1)), label="Q(s, a)")
         _draw_samples(axes, plane.project(view.base), plane.project(view.refined))
@@ -245,6 +243,8 @@ BASE: dict[str, Any] = {"marker": "o", "color": "tab:orange", "markeredgecolor":
 POLICY: dict[str, Any] = {"marker": "^", "color": "tab:red", "markeredgecolor": "black"}
 DOTS: dict[str, Any] = {"linestyle": "none", "markersize": 3.6, "markeredgewidth": 0.4}
 OUTSIDE = "0.88"
+RESOLUTION = 160
+"""Points of the contours' grid along each axis."""
 
 
 def _draw_samples(axes: Axes, base: Floats, refined: Floats) -> None:

@@ -28,9 +28,8 @@ def explore(
     random_steps: int,
     spec: Spec,
 ) -> Float[Array, "members act"]:
-    """What every member tries at a step, seeing observations [members, obs]; anything at all at
-    the beginning, where the agent asks for it. The draws depend on the member's key and the step
-    alone."""
+    """What every member tries at a step, seeing observations [members, obs]: uniform actions in the
+    first `random_steps`. The draws depend on the member's key and the step alone."""
 
     def act(agent: Agent, state: State, key: PRNGKeyArray, observation: Array) -> Array:
         noise_key, random_key = jax.random.split(jax.random.fold_in(key, step))

@@ -59,7 +59,7 @@ def mean_of(x: ArrayLike) -> Statistic:
 
 
 def slope_of(x: ArrayLike, y: ArrayLike) -> Statistic:
-    """The slope of the straight line that tells y from x with least squares."""
+    """The least-squares slope of y on x."""
     a, b = np.asarray(x, np.float64), np.asarray(y, np.float64)
     return lambda w: _ratio(_covariance(a, b, w), _covariance(a, a, w))
 

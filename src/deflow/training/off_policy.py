@@ -43,7 +43,7 @@ class Calibration:
     badly.
 
     Attributes:
-        slope: of the line that tells returns from Q.
+        slope: of the least-squares line of returns on Q.
         rank_correlation: Spearman's.
         mean_error: mean of Q - return.
         rows, episodes: over which; see `discounted_returns` for those that are left out.

@@ -27,8 +27,8 @@ from deflow.training.task import Job
 TRIES = 3
 """How often an evaluation is begun, where its environments fail."""
 GUARDED = 100
-"""Online, the steps after which a member that diverged is noticed, at the latest: no chunk of them
-is compiled as one, so that a longer one would save nothing."""
+"""Online, a diverged member is noticed within this many steps. Online steps are not compiled into
+one scan, so a longer chunk would save no time."""
 LONGEST_INTERVAL = 100_000
 """Steps between checkpoints, where nothing is said and a phase is long."""
 

@@ -13,8 +13,9 @@ from deflow.training.run_folder import RunFolder
 from deflow.training.score import SCORES, score_name
 
 LAST = 3
-"""OGBench's protocol: a run's score is the mean of its last three evaluations, on D4RL (in its
-points) the last one alone; so it is learning online, beside the evaluation before that began."""
+"""A run's score is the mean of its last three evaluations (OGBench's protocol). On D4RL, and
+online, it is the last one alone; online, the evaluation before learning began is reported beside
+it."""
 
 
 def describe_scores(results: list[Evaluation]) -> str:
