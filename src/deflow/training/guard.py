@@ -52,6 +52,10 @@ class Guard:
 
     Nothing is added to the training step: where a chunk went wrong, it is run again from its
     beginning up to the last step that was good, which is cheap because it is rare.
+
+    A resumed run does not know the state before its checkpoint's last update. Where the very next
+    loss is not finite, the member is frozen at the checkpoint's state: its parameters are finite,
+    as of every state that passed `check`, but its own loss is not.
     """
 
     def __init__(self, members: tuple[Member, ...], frozen: tuple[Frozen, ...] = ()):
