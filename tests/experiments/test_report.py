@@ -147,9 +147,10 @@ def test_only_what_is_the_same_but_for_seeds_is_put_together(tmp_path: Path):
     one = written(tmp_path / "one", {0: [0.1, 0.2], 1: [0.3, 0.2]})
     again = written(tmp_path / "again", {1: [0.3, 0.2], 2: [0.5, 0.5]})
     behind = written(tmp_path / "behind", {2: [0.5]})
+    unseen = written(tmp_path / "unseen", {2: []})
     foreign = written(tmp_path / "foreign", {2: [0.5, 0.5]})
     foreign.write_json("provenance.json", {"dataset": {"fingerprint": "b"}})
-    for other in (again, behind, foreign):
+    for other in (again, behind, unseen, foreign):
         assert together([one, other]) == []
 
 

@@ -65,8 +65,8 @@ def together(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
     """A record, as of `overview`, for all folders that differ in their seeds alone, as where these
     were spread over devices: over the members of all, with the seconds of all.
 
-    There is none where a seed comes twice, the data differ, or not all were judged at the same
-    steps. `run_dirs` are the folders; `run_dir` is None.
+    There is none where a seed comes twice, the data differ, or not all members were judged, at the
+    same steps. `run_dirs` are the folders; `run_dir` is None.
     """
     groups: list[list[RunFolder]] = []
     for folder in folders:
@@ -78,14 +78,15 @@ def together(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
     found = []
     for parts in ([overview(folder) for folder in group] for group in groups if len(group) > 1):
         members = [member for part in parts for member in part["members"]]
-        if len({tuple(member["mean_of_steps"]) for member in members}) == 1:
+        count = sum(part["count"] for part in parts)
+        if len(members) == count and len({tuple(m["mean_of_steps"]) for m in members}) == 1:
             found.append(
                 {
                     **parts[0],
                     "run_dir": None,
                     "run_dirs": [part["run_dir"] for part in parts],
                     "members": members,
-                    "count": sum(part["count"] for part in parts),
+                    "count": count,
                     "frozen": [entry for part in parts for entry in part["frozen"]],
                     "finished": all(part["finished"] for part in parts),
                     **scores_over(members),
