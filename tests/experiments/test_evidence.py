@@ -69,6 +69,24 @@ def test_an_interval_is_as_wide_as_fifty_episodes_leave_it(lerobot: ModuleType):
     assert wide[1] - wide[0] > high - low
 
 
+def test_a_result_that_is_cut_short_leaves_the_old_one(
+    lerobot: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    script = importlib.import_module("benchmarks.committed")
+    out, whole = tmp_path / "results" / "out.json", Path.write_text
+    script.write_result(out, {"agents": []})
+
+    def cut(path: Path, text: str) -> None:
+        whole(path, text[:5])
+        raise OSError("no space is left")
+
+    monkeypatch.setattr(Path, "write_text", cut)
+    with pytest.raises(OSError, match="no space"):
+        script.write_result(out, {"agents": ["bc"]})
+    assert json.loads(out.read_text()) == {"agents": []}
+    assert list(out.parent.iterdir()) == [out]
+
+
 def test_a_kept_estimate_is_of_the_data_that_are_there(
     lerobot: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
