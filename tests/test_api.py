@@ -11,6 +11,7 @@ from tests import toy
 
 import deflow
 from deflow import DeFlow, DeFlowError
+from deflow.data.iav import intrinsic_action_variance
 
 
 def test_numpys_numbers_and_a_file_are_taken(tmp_path: Path):
@@ -19,16 +20,17 @@ def test_numpys_numbers_and_a_file_are_taken(tmp_path: Path):
         "toy",
         DeFlow(**toy.SMALL),
         dataset=file,
-        settings={"tau": 0.5},
-        over={"delta": np.float32([0.5])},
+        settings={"delta": "auto:2"},
+        over={"tau": np.float32([0.5])},
         run_dir=tmp_path / "run",
         **{**toy.SHORT, "seeds": np.arange(2)},
     )
     config = run.config()
     assert config.seeds == (0, 1)
-    assert config.over == {"delta": (0.5,)}
-    assert config.agent.tau == 0.5
-    policy = deflow.load_policy(run.path, member="seed1-delta0.5")
+    assert config.over == {"tau": (0.5,)}
+    estimate = intrinsic_action_variance(toy.dataset()).value
+    assert config.agent.delta == pytest.approx(2 * estimate)
+    policy = deflow.load_policy(run.path, member="seed1-tau0.5")
     assert policy(np.zeros(toy.OBS)).shape == (toy.ACT,)
 
 
@@ -39,6 +41,8 @@ def test_numpys_numbers_and_a_file_are_taken(tmp_path: Path):
         ({"settings": {"delta": -1.0}}, "delta must be above 0"),
         ({"step": 3}, "no option 'step'; did you mean steps"),
         ({"dataset": "absent.npz"}, "absent.npz"),
+        ({"settings": {"delta": "auto:x"}}, "auto:FACTOR"),
+        ({"settings": {"delta": "auto"}, "over": {"delta": [0.1]}}, "leave --agent.delta auto"),
     ],
 )
 def test_what_cannot_be_taken_is_said(tmp_path: Path, options: dict[str, Any], said: str):

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from deflow import parity
     from deflow.agents.deflow import DeFlow
-    from deflow.api import train
+    from deflow.api import evaluate, train
+    from deflow.core.agent import Agent
     from deflow.core.errors import DeFlowError
     from deflow.data.dataset import Dataset
     from deflow.training.finetune import finetune
@@ -25,10 +26,12 @@ if TYPE_CHECKING:
 __version__ = version("deflow-rl")
 
 _HOMES = {
+    "Agent": "deflow.core.agent",
     "DeFlow": "deflow.agents.deflow",
     "DeFlowError": "deflow.core.errors",
     "Dataset": "deflow.data.dataset",
     "Policy": "deflow.training.policy",
+    "evaluate": "deflow.api",
     "load_policy": "deflow.training.policy",
     "finetune": "deflow.training.finetune",
     "resume": "deflow.training.train",
@@ -36,11 +39,13 @@ _HOMES = {
 }
 
 __all__ = [
+    "Agent",
     "Dataset",
     "DeFlow",
     "DeFlowError",
     "Policy",
     "__version__",
+    "evaluate",
     "finetune",
     "load_policy",
     "parity",

@@ -1,10 +1,9 @@
-"""`deflow.train`: the command line's `train`, as a function."""
+"""`deflow.train` and `deflow.evaluate`: the commands of those names, as functions."""
 
 from __future__ import annotations
 
 import dataclasses
 import difflib
-import operator
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,9 @@ from deflow.core.agent import Agent
 from deflow.core.errors import DeFlowError
 from deflow.data.own import load_own
 from deflow.training.config import TrainConfig
+from deflow.training.delta import auto_of, with_delta
+from deflow.training.evaluate import PolicyKind
+from deflow.training.judge import Judgement, judge
 from deflow.training.run_folder import RunFolder
 from deflow.training.source import Data
 from deflow.training.task import env_name
@@ -41,7 +43,8 @@ def train(
         dataset: your own data: a file or folder, `Dataset.from_arrays`, or what
             `deflow.data.own.load_own` reads, whose options name columns and bounds;
             `env="module:make"` judges what is learnt.
-        settings: settings of the agent, over those that it begins from.
+        settings: settings of the agent, over those that it begins from; a `delta` of `"auto"`, or
+            `"auto:0.5"`, is estimated from the data.
         seeds: one run for each, all in one program.
         over: numeric settings to sweep in the same family, each with its values.
         run_dir: where the run is kept; by default under `runs/`.
@@ -52,24 +55,65 @@ def train(
         DeFlowError: something is wrong with the configuration or the data; nothing was written.
     """
     _check_names(options)
+    settings = dict(settings or {})
+    auto = auto_of(settings.get("delta"))
+    if auto is not None:
+        del settings["delta"]
     if isinstance(agent, str):
-        online = options.get("online_steps", 0) > 0
+        online = bool(options.get("online_steps"))
         published = preset(agent, env_name(task), online)
         options = {"steps": usual_steps(agent, env_name(task), online), **options}
-        agent = from_settings(agent, {**published, **(settings or {})})
+        agent = from_settings(agent, {**published, **settings})
     elif settings:
         agent = from_settings(name_of(agent), {**settings_of(agent), **settings})
-    config = TrainConfig(
-        task=task,
-        agent=agent,
-        # Numpy's numbers are none of JSON's.
-        seeds=tuple(operator.index(seed) for seed in seeds),
-        over={name: tuple(map(float, values)) for name, values in (over or {}).items()},
-        run_dir=Path(run_dir) if run_dir else None,
-        data_dir=Path(data_dir) if data_dir else None,
-        **options,
+    options |= {"seeds": seeds, "over": over or {}}
+    options |= {"run_dir": run_dir or None, "data_dir": data_dir or None}
+    config = TrainConfig(task=task, agent=agent, **options)
+    data = load_own(dataset) if isinstance(dataset, str | Path) else dataset
+    if auto is not None:
+        config = with_delta(config, data, auto)
+    return train_config(config, data)
+
+
+def evaluate(
+    run: str | Path | RunFolder,
+    episodes: int = 50,
+    *,
+    seed: int = 0,
+    workers: int = 0,
+    policy: PolicyKind = "policy",
+    best_of: int | None = None,
+    env: str | None = None,
+) -> Judgement:
+    """Play episodes with every member of a run; nothing in its folder changes.
+
+    Args:
+        run: the run, or its folder.
+        episodes: episodes of every member.
+        seed: of environments and noise; the same seed gives the same episodes.
+        workers: processes that step environments; 0: one for each core.
+        policy: `policy`, or `prior` for the base flow alone.
+        best_of: take the critic's favourite of so many actions; None: as the run was configured.
+        env: your own environment, as `module:make`, where the run names none.
+
+    Returns:
+        labels in `members`, and beside them `results`, each with `success`, `return_`, `length` and
+        `episodes`; `json()` is what `deflow evaluate --json` prints.
+
+    Raises:
+        DeFlowError: there is no such run, no environment or no such policy, or a number is out of
+            range.
+    """
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
+    return judge(
+        folder,
+        episodes=episodes,
+        seed=seed,
+        workers=workers,
+        policy=policy,
+        best_of=best_of,
+        env=env,
     )
-    return train_config(config, load_own(dataset) if isinstance(dataset, str | Path) else dataset)
 
 
 def _check_names(options: Mapping[str, Any]) -> None:

@@ -206,6 +206,12 @@ def test_a_run_without_a_usable_checkpoint_says_so(
     assert folder.metrics.read_text() == before
 
 
+def test_a_run_that_has_just_begun_says_that_there_is_none_yet(tmp_path: Path):
+    (tmp_path / "it" / "checkpoints").mkdir(parents=True)
+    with pytest.raises(DeFlowError, match=r"it has no checkpoint yet: wait .*deflow resume .*it`"):
+        checkpoint.newest_sound(tmp_path / "it" / "checkpoints")
+
+
 def test_a_disk_that_is_full_is_said_and_spares_what_was_there(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests import toy
 from tests.training.runs import Training
@@ -49,14 +50,23 @@ from deflow.training.run_folder import RunFolder
         ("over", {"delta": ()}, "delta"),
         ("over", {"delta": (0.001, 0.0010000004)}, "would be called seed0-delta0.001"),
         ("agent", DeFlow(delta=0.0), "delta must be above 0"),
+        ("agent", DeFlow(batch_size=256.0), "takes a whole number, but it is 256.0"),
+        ("steps", 1.5, "steps must be a whole number, but it is 1.5"),
+        ("steps", "10", "steps must be a whole number"),
+        ("online_steps", "10", "online_steps must be a whole number"),
+        ("seeds", 3, r"seeds must be several whole numbers, such as \[0, 1\]"),
+        ("over", {"delta": 0.1}, r'over must be several .*, such as \{"delta": \[0.001, 0.01\]\}'),
+        ("env", toy.make, "env must be written as 'module:make'"),
+        ("dataset", toy.arrays(2), r"Dataset.from_arrays\(\*\*arrays\)"),
     ],
 )
 def test_an_option_out_of_range_is_named(
     data: Dataset, tmp_path: Path, option: str, value: Any, said: str
 ):
     options = {**toy.SHORT, "agent": DeFlow(**toy.SMALL), option: value}
+    options = {"dataset": data, **options}
     with pytest.raises(DeFlowError, match=said) as refusal:
-        train("toy", dataset=data, run_dir=tmp_path / "it", **options)
+        train("toy", run_dir=tmp_path / "it", **options)
     assert str(refusal.value).endswith((".", "?"))
     assert not (tmp_path / "it").exists()
 
@@ -78,6 +88,25 @@ def test_a_configuration_comes_back_from_json_and_differs_in_what_differs():
     assert config.differences(elsewhere) == []
     other = dataclasses.replace(config, agent=DeFlow(delta=0.02, hidden=(8, 8)), steps=5)
     assert sorted(config.differences(other)) == ["agent.delta", "steps"]
+
+
+def test_numbers_of_any_kind_become_those_that_json_knows(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    config = TrainConfig(
+        "toy",
+        DeFlow(delta=np.float32(0.5)),
+        seeds=np.arange(2),
+        over={"tau": np.float32([0.5])},
+        steps=1e5,
+        eval_every=np.int64(7),
+        run_dir="~/run",
+    )
+    document = config.to_json()
+    assert json.loads(json.dumps(document)) == document
+    assert (document["steps"], document["eval_every"], document["seeds"]) == (100_000, 7, [0, 1])
+    assert (document["run_dir"], document["agent"]["delta"]) == ("/home/me/run", 0.5)
+    assert {type(document[name]) for name in ("steps", "eval_every")} == {int}
+    assert TrainConfig.from_json(document) == config
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests import toy
 from tests.training.runs import Training
 
+import deflow
 from deflow import DeFlowError
 from deflow.core.agent import Agent, Phase
 from deflow.core.types import Spec
@@ -109,6 +111,16 @@ def test_a_run_without_an_environment_says_how_to_name_one(training: Training):
     folder = training(schedule="joint")
     with pytest.raises(DeFlowError, match=r"names no environment .* --env module:make"):
         judge(folder, episodes=2)
+    found = deflow.evaluate(folder.path, 2, env=toy.ENV, workers=1)
+    assert [len(result.episodes) for result in found.results] == [2, 2]
+    for env, said in (("tests.toy:make_blind", "belongs to the data"), (toy.make, "is named")):
+        with pytest.raises(DeFlowError, match=said):
+            judge(folder, episodes=2, env=env)
+
+
+def test_a_run_is_judged_in_its_own_environment(learnt: RunFolder):
+    with pytest.raises(DeFlowError, match=r"is judged in tests\.toy:make: leave --env"):
+        judge(learnt, episodes=2, env="tests.toy:make_blind")
 
 
 def test_success_is_the_share_of_episodes_that_reached_the_goal(once: Judgement):

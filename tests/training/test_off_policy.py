@@ -299,7 +299,7 @@ def test_the_fit_has_other_keys_than_a_run_with_its_seed(
     ("options", "said"),
     [
         ({"steps": 0}, "steps must be at least 1"),
-        ({"share": 1.0}, "share must be"),
+        ({"share": 1.0}, "share .--held-out. must be"),
         ({"share": 0.999}, "too few to hold"),
         ({"dataset": None}, "give them again"),
         ({"dataset": toy.dataset(6)}, "trained on other data"),

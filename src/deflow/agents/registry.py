@@ -96,6 +96,20 @@ def settings_of(agent: Agent) -> dict[str, Any]:
     return {f.name: getattr(agent, f.name) for f in dataclasses.fields(agent)}
 
 
+def plain(agent: Agent) -> Agent:
+    """The same agent, with Python's own numbers where numpy's were given.
+
+    Raises `DeFlowError` where a setting is of another kind than its default.
+    """
+    values = {
+        f.name: _as_setting(type(agent).name, f.name, getattr(agent, f.name), f.default)
+        for f in dataclasses.fields(agent)
+        if f.default is not dataclasses.MISSING
+    }
+    changed = {n: value for n, value in values.items() if value is not getattr(agent, n)}
+    return dataclasses.replace(agent, **changed) if changed else agent
+
+
 def from_settings(name: str, settings: dict[str, Any]) -> Agent:
     """An agent from plain data; a setting that it does not have is named, with the nearest."""
     cls = agent_class(name)

@@ -169,4 +169,6 @@ def _refuse_unsupported(name: str) -> None:
 
 def _unknown(kind: str, name: str, known: tuple[str, ...]) -> DeFlowError:
     example = "an OGBench name looks like 'cube-double-play-singletask-task2-v0'."
-    return DeFlowError(f"There is no {kind} {name!r}; {near(name, known, example, alike=0.5)}")
+    own = " Data of your own are given with --data." if kind == "task" else ""
+    hint = near(name, known, example, alike=0.5)
+    return DeFlowError(f"There is no {kind} {name!r}; {hint}{own}")

@@ -47,6 +47,11 @@ class EnvSpec:
     @classmethod
     def parse(cls, text: str) -> EnvSpec:
         """Read what `--env` takes: `module:make`, or an id, which holds no colon."""
+        if not isinstance(text, str):
+            raise DeFlowError(
+                f"An environment is named, as 'module:make' or by its id, not given as {text!r}: "
+                "worker processes make it too."
+            )
         return cls(entry=text) if ":" in text else cls(env_id=text)
 
     @classmethod

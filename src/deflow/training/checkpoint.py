@@ -117,6 +117,12 @@ def newest_sound(folder: Path) -> Path:
             f"Checkpoint {checkpoint.name} is damaged ({problem}); using the one before it.",
             style="yellow",
         )
+    if not existing(folder):
+        run = folder.parent
+        raise DeFlowError(
+            f"The run {run} has no checkpoint yet: wait for its first one, or, where it was "
+            f"stopped, `deflow resume {run}`."
+        )
     raise DeFlowError(f"There is no usable checkpoint in {folder}: train the run again.")
 
 

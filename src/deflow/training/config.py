@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
+import operator
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import UnionType
@@ -14,6 +18,7 @@ from deflow.agents.registry import (
     from_settings,
     name_of,
     no_setting,
+    plain,
     settings_of,
 )
 from deflow.core.agent import ONLINE, Agent, Online, Phase
@@ -39,6 +44,9 @@ class TrainConfig:
     `schedule` names one of the agent's own; empty, the published one. After its `steps` on the
     data it goes on for `online_steps` in the environment. `checkpoint_every` of 0 is a tenth of a
     phase, 100,000 steps at most, and in whole chunks but for the online one.
+
+    Numbers become Python's own, so that the configuration can be saved and read back, and a path
+    may begin with ~. Raises `DeFlowError` where a value is of another kind than its field.
     """
 
     task: str
@@ -66,6 +74,18 @@ class TrainConfig:
     env_patience: float = 60.0
 
     def __post_init__(self) -> None:
+        for name, kind in _kinds().items():
+            given = getattr(self, name)
+            try:
+                object.__setattr__(self, name, _as_kind(given, kind))
+            except (TypeError, ValueError, OverflowError) as error:
+                raise DeFlowError(
+                    f"The configuration's {name} must be {_wanted(name, kind)}, but it is "
+                    f"{given!r}."
+                ) from error
+        object.__setattr__(self, "agent", plain(self.agent))
+        if self.flow_from:
+            object.__setattr__(self, "flow_from", os.path.expanduser(self.flow_from))
         if not self.schedule:
             object.__setattr__(self, "schedule", self.agent.schedules[0])
 
@@ -166,13 +186,14 @@ class TrainConfig:
         online = agent.online(ANYTHING, steps) if steps else None
         if steps and online is None:
             raise DeFlowError(
-                f"The agent {agent.name} is not made to learn online; leave --online-steps."
+                f"The agent {agent.name} is not made to learn online: train it on data alone, or "
+                "take one that is, such as deflow."
             )
         if online and steps <= online.random_steps:
             raise DeFlowError(
                 f"The first {online.random_steps:,} steps of {agent.name} are random and nothing "
                 f"is learnt in them: take more than {steps:,} steps online, or a smaller "
-                "--agent.random-steps."
+                "random_steps among its settings."
             )
         if not self.online_steps and not agent.phases(ANYTHING, self.schedule):
             raise DeFlowError(f"The agent {agent.name} learns online alone: give --online-steps.")
@@ -197,7 +218,7 @@ class TrainConfig:
     def from_json(cls, document: Any) -> TrainConfig:
         """Raises `DeFlowError` where something is missing, or of a kind that its field cannot have;
         `validate` checks the rest."""
-        kinds = get_type_hints(cls)
+        kinds = _kinds()
         document = document if isinstance(document, dict) else {}
         values = {name: value for name, value in document.items() if name in kinds}
         missing = kinds.keys() - values.keys() - LATER
@@ -205,18 +226,8 @@ class TrainConfig:
         if missing or not (isinstance(agent, dict) and isinstance(agent.get("name"), str)):
             lacking = ", ".join(sorted(missing)) or "the agent's name"
             raise DeFlowError(f"The configuration lacks {lacking}; take one that a run has saved.")
-        for name, value in values.items():
-            if not _fits(value, kinds[name]):
-                raise DeFlowError(
-                    f"The configuration's {name} cannot be {json.dumps(value)}; write it as in one "
-                    "that a run has saved."
-                )
         agent = dict(agent)
         values["agent"] = from_settings(agent.pop("name"), agent)
-        values["seeds"] = tuple(values["seeds"])
-        values["over"] = {name: tuple(grid) for name, grid in values["over"].items()}
-        for name in ("run_dir", "data_dir"):
-            values[name] = Path(values[name]) if values[name] else None
         return cls(**values)
 
     def differences(self, other: TrainConfig) -> list[str]:
@@ -229,14 +240,57 @@ class TrainConfig:
         ]
 
 
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether what JSON holds can become a value of a field's type."""
+@functools.cache
+def _kinds() -> dict[str, Any]:
+    return get_type_hints(TrainConfig)
+
+
+def _whole(value: Any) -> int:
+    """A whole number as Python's own, also numpy's and 1e5; else `TypeError` or `ValueError`."""
+    if isinstance(value, bool | str):
+        raise TypeError
+    try:
+        return operator.index(value)
+    except TypeError:
+        if not float(value).is_integer():
+            raise ValueError from None
+        return int(value)
+
+
+def _as_kind(value: Any, kind: Any) -> Any:
+    """The value as one of a field's type; `TypeError` or `ValueError` where it cannot be one."""
     origin, inner = get_origin(kind), get_args(kind)
-    if origin is tuple:
-        return isinstance(value, list) and all(_fits(each, inner[0]) for each in value)
-    if origin is dict:
-        return isinstance(value, dict) and all(_fits(each, inner[1]) for each in value.values())
     if origin is UnionType:
-        return value is None or _fits(value, inner[0])
-    plain: Any = {Path: str, float: (int, float), Agent: dict}.get(kind, kind)
-    return isinstance(value, plain) and (kind is bool or not isinstance(value, bool))
+        return None if value is None else _as_kind(value, inner[0])
+    if origin is dict and isinstance(value, Mapping):
+        return {name: _as_kind(each, inner[1]) for name, each in value.items()}
+    if origin is tuple and isinstance(value, Iterable) and not isinstance(value, str | Mapping):
+        return tuple(_as_kind(each, inner[0]) for each in value)
+    if kind is int:
+        return _whole(value)
+    if kind is float and not isinstance(value, bool | str):
+        return float(value)
+    if kind is Path and isinstance(value, str | Path):
+        return Path(os.path.expanduser(value))
+    if kind is str and isinstance(value, str | Path):
+        return str(value)
+    if origin is None and kind is not float and isinstance(value, kind):
+        return value
+    raise TypeError
+
+
+def _wanted(name: str, kind: Any) -> str:
+    """What a field takes, in words."""
+    if name == "env":
+        return "written as 'module:make', or an environment's id"
+    inner = get_args(kind)
+    words = {
+        int: "a whole number",
+        float: "a number",
+        bool: "True or False",
+        Agent: "an agent",
+        tuple: "several whole numbers, such as [0, 1]",
+        dict: 'several values for each name, such as {"delta": [0.001, 0.01]}',
+    }
+    kind = inner[0] if get_origin(kind) is UnionType else get_origin(kind) or kind
+    return words.get(kind, "a path" if kind is Path or name == "flow_from" else "a word")

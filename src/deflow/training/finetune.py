@@ -70,10 +70,9 @@ def finetune(
             trained on other data than are there now; the agent does not learn online; or the
             environment has other spaces.
     """
-    path = Path(path).resolve()
-    folder = RunFolder.open(path)
+    path = RunFolder.open(Path(path)).path.resolve()
+    folder = RunFolder(path)
     config = folder.config()
-    require("steps", steps, at_least=1)
     _check_names(config, settings or {}, options)
     if config.online_steps:
         raise DeFlowError(
@@ -83,15 +82,17 @@ def finetune(
     if not folder.finished():
         raise DeFlowError(f"{path} is not finished: `deflow resume {path}` first.")
     agent = from_settings(name_of(config.agent), {**settings_of(config.agent), **(settings or {})})
-    place = Path(run_dir) if run_dir else path.with_name(f"{path.name}-online")
-    config = replace(config, agent=agent, online_steps=steps, run_dir=place, **options)
+    options |= {"run_dir": run_dir or path.with_name(f"{path.name}-online")}
+    config = replace(config, agent=agent, online_steps=steps, **options)
+    require("steps", config.online_steps, at_least=1)
     config.validate()
     job = prepare_again(folder, config, dataset)
     _check_networks(folder, config, job)
     _check_world(folder, job)
     check_room(config, job)
     about = (config, job.description, job.spec, job.conversion)
-    online = RunFolder.create(place, *about, begun=folder, option="--out")
+    assert config.run_dir is not None
+    online = RunFolder.create(config.run_dir, *about, begun=folder, option="--out")
     with online.locked():
         Trainer(config, job, online).run(resume=True)
     return online

@@ -64,7 +64,7 @@ def hold_out(
         DeFlowError: other data than the run's, unseen data of other widths or units, or too few
             episodes to hold some out.
     """
-    require("share", share, above=0, below=1)
+    require("share (--held-out)", share, above=0, below=1)
     blind = replace(config, env=None, online_steps=0)  # Nobody acts here.
     if unseen:
         return _beside(prepare_again(folder, blind, dataset), unseen)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from deflow.core.agent import Agent, State
 from deflow.core.checks import require
 from deflow.core.errors import DeFlowError
+from deflow.core.frames import STACK
 from deflow.core.progress import progress_bar
 from deflow.core.types import Spec
 from deflow.envs.make import EnvSpec
@@ -24,6 +25,7 @@ from deflow.training.evaluate import Evaluation, Evaluator, PolicyKind, batched_
 from deflow.training.family import Family
 from deflow.training.policy import choosing, load_family, transforms_of
 from deflow.training.run_folder import RunFolder
+from deflow.training.task import check_widths
 
 
 @dataclass(frozen=True)
@@ -52,15 +54,29 @@ class Judgement:
         }
 
 
-def env_of(folder: RunFolder) -> EnvSpec:
-    """The environment that a run is judged in; raises `DeFlowError` where it names none."""
-    found = folder.env()
-    if found is None:
-        raise DeFlowError(
-            f"The run {folder.path} names no environment to evaluate in: train it with "
-            "--env module:make, or judge it by data, with --off-policy."
-        )
-    return found
+def env_of(folder: RunFolder, env: str | None = None) -> EnvSpec:
+    """The environment that a run is judged in: its own, or `env` where it names none.
+
+    Raises `DeFlowError` where neither names one, both name different ones, or `env` has other
+    spaces.
+    """
+    known = folder.env()
+    if env is None:
+        if known is None:
+            raise DeFlowError(
+                f"The run {folder.path} names no environment to evaluate in: give one with "
+                "--env module:make, or judge it by data, with --off-policy."
+            )
+        return known
+    box = transforms_of(folder).box
+    given = replace(EnvSpec.parse(env), box=(box.low, box.high) if box else None)
+    if known and given != known:
+        raise DeFlowError(f"{folder.path} is judged in {known.name}: leave --env.")
+    spec = folder.spec()
+    height, width, channels = spec.frame or (0, 0, 0)
+    seen = (height, width, channels // STACK) if spec.frame else (spec.observation_dim,)
+    check_widths((seen, spec.action_dim), given)
+    return given
 
 
 def judge(
@@ -71,22 +87,23 @@ def judge(
     workers: int = 0,
     policy: PolicyKind = "policy",
     best_of: int | None = None,
+    env: str | None = None,
 ) -> Judgement:
     """Play `episodes` episodes with every member of a run; nothing in the folder changes.
 
-    `best_of` takes the critic's favourite of so many proposals, of the policy or of the base flow;
-    by default of as many as the run was configured with, of the base flow alone of one. Raises
-    `DeFlowError` where the agent has no such choice, or no base flow, or a number is out of range.
+    `env` is the environment of a run that names none, as `module:make`. `best_of` takes the
+    critic's favourite of so many proposals, of the policy or of the base flow; by default of as
+    many as the run was configured with, of the base flow alone of one. Raises `DeFlowError` where
+    the agent has no such choice, or no base flow, or a number is out of range.
     """
     require("episodes", episodes, at_least=1)
     require("workers", workers, at_least=0)
+    place = env_of(folder, env)
     agents, family, states, spec, meta = _chosen(folder, seed, policy, best_of)
     members = [member.label for member in family.members]
     with (
         progress_bar(transient=True) as bar,
-        Evaluator(
-            env_of(folder), spec, len(members), episodes, workers, transforms_of(folder)
-        ) as evaluator,
+        Evaluator(place, spec, len(members), episodes, workers, transforms_of(folder)) as evaluator,
     ):
         task = bar.add_task(f"evaluate {policy}", total=episodes * len(members), note="")
         results, times = evaluator(
@@ -130,6 +147,7 @@ def film(
     seed: int = 0,
     policy: PolicyKind = "policy",
     best_of: int | None = None,
+    env: str | None = None,
 ) -> str:
     """One episode of the first member as a .gif or .mp4, or as a strip of frames (.png).
 
@@ -147,7 +165,7 @@ def film(
         where = (seen, np.uint32(seed), episodes, steps)
         return np.asarray(batched_act(agents, state, *where, spec, policy))
 
-    frames = record_episode(env_of(folder), act, seed, episode, every=2)
+    frames = record_episode(env_of(folder, env), act, seed, episode, every=2)
     if path.suffix == ".png":
         save_strip(frames, path)
     else:

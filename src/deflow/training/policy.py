@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from deflow.core.agent import Agent, Proposing, State
 from deflow.core.checks import require
+from deflow.core.device import require_device
 from deflow.core.errors import DeFlowError
 from deflow.core.types import Spec
 from deflow.data.transforms import UNCHANGED, Transforms
@@ -75,6 +76,7 @@ class Policy:
 
 def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, dict[str, Any]]:
     """A run's members and their newest sound states; the meta says where they stand."""
+    require_device()
     config = folder.config()
     spec = folder.spec()
     family = Family.build(config.agent, members_of(config.seeds, config.over))

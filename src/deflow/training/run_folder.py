@@ -146,7 +146,7 @@ class RunFolder:
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """A folder that holds a run; anything else is refused."""
-        folder = cls(path)
+        folder = cls(Path(os.path.expanduser(path)))
         if not folder.exists():
             raise DeFlowError(f"{path} is not a run folder (it has no config.json).")
         return folder

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
+from deflow.core.errors import DeFlowError
 from deflow.data.dataset import Dataset
 from deflow.data.own import Own
 from deflow.data.transforms import UNCHANGED, Transforms
@@ -85,6 +86,18 @@ def _ogbench(name: str) -> Source:
         return Source(task.name, EnvSpec(task.env_id), True, partial(load_training, task))
     states = lambda data_dir: load_task(task, data_dir)[0]  # noqa: E731
     return Source(task.name, EnvSpec(task.env_id), False, states)
+
+
+def as_own(data: Dataset | Own) -> Own:
+    """The user's own data, with how they came to be; raises `DeFlowError` at anything else."""
+    if isinstance(data, Own):
+        return data
+    if not isinstance(data, Dataset):
+        raise DeFlowError(
+            f"The data cannot be of type {type(data).__name__}: give the path of a file, what "
+            "load_own reads, or your arrays as Dataset.from_arrays(**arrays)."
+        )
+    return Own(data)
 
 
 def own_env(own: Own, env: str | None) -> EnvSpec | None:

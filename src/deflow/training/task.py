@@ -17,7 +17,7 @@ from deflow.data.transforms import UNCHANGED, Transforms
 from deflow.envs.make import EnvSpec, env_shapes, make_env, shows_frames
 from deflow.envs.pool import EnvPool
 from deflow.training.config import TrainConfig
-from deflow.training.source import Data, own_env, rewards_of, source, world
+from deflow.training.source import Data, as_own, own_env, rewards_of, source, world
 
 _OGBENCH = re.compile(r"(?P<env>.+)-(play|noisy|navigate|stitch|explore)-singletask(-task\d+)?-v0")
 
@@ -74,7 +74,7 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
         own = Own(found.load(config.data_dir), found.transforms)
         env = EnvSpec.parse(config.env) if config.env else found.env
     else:
-        own = data if isinstance(data, Own) else Own(data)
+        own = as_own(data)
         env = own_env(own, config.env)
     dataset = own.dataset
     frame = dataset.frame
@@ -83,7 +83,7 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
     if config.online_steps:
         _check_online(config, env, seen=frame is not None)
     if env is not None:
-        _check_widths(dataset, env)
+        check_widths((dataset.observations.shape[1:], dataset.actions.shape[1]), env)
     rewards = dataset.rewards[dataset.rows]  # Other rows only end a step, and may be padded.
     spec = Spec(
         observation_dim=FEATURES if frame else dataset.observations.shape[1],
@@ -121,11 +121,11 @@ def _check_online(config: TrainConfig, env: EnvSpec | None, *, seen: bool) -> No
     if seen:
         raise DeFlowError(
             f"{config.task} is seen in frames, and from frames nothing is learnt online, as in the "
-            "published runs: leave --online-steps, or take the same task from states."
+            "published runs: learn from the data alone, or take the same task from states."
         )
     if env is None:
         raise DeFlowError(
-            f"{config.task} names no environment to act in, and --online-steps needs one: give "
+            f"{config.task} names no environment to act in, and learning online needs one: give "
             "--env module:make."
         )
 
@@ -139,9 +139,10 @@ def require_sight(config: TrainConfig, name: str) -> None:
         )
 
 
-def _check_widths(dataset: Dataset, spec: EnvSpec) -> None:
-    found = (dataset.observations.shape[1:], dataset.actions.shape[1])
-    there = _shown_widths(spec) if dataset.frame else _widths(spec)
+def check_widths(found: tuple[tuple[int, ...], int], spec: EnvSpec) -> None:
+    """Raise `DeFlowError` where the data's observations (frames have three axes) and actions have
+    other widths than the environment's."""
+    there = _shown_widths(spec) if len(found[0]) == 3 else _widths(spec)
     if found != there:
         raise DeFlowError(
             f"The data hold observations of width {_width(found[0])} and actions of width "

@@ -6,6 +6,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+from deflow.core.device import require_device
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
 from deflow.data.columns import require_column
@@ -29,6 +30,7 @@ def train(config: TrainConfig, dataset: Data = None) -> RunFolder:
     is wrong.
     """
     config.validate()
+    require_device()
     job = prepare(config, dataset)
     if job.dataset:
         for name in wanted_columns(config.agent.phases(job.spec, config.schedule)):
@@ -85,6 +87,7 @@ def resume(
 
 def prepare_again(folder: RunFolder, config: TrainConfig, dataset: Again = None) -> Job:
     """What a run was trained on, loaded anew; other data than the run's are refused."""
+    require_device()
     if isinstance(dataset, str | Path):
         dataset = load_again(dataset, folder.read_json("conversion.json"))
     recorded = folder.dataset()
