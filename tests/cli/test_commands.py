@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from tests import toy
 
-from deflow import DeFlow, train
+from deflow import DeFlow, DeFlowError, train
 from deflow.cli import main
 from deflow.cli.train import Train
 from deflow.data.transforms import Transforms
@@ -217,8 +217,8 @@ def test_over_sweeps_a_setting_with_every_seed(
     assert RunFolder.open(tmp_path / "it").config().over == {"delta": (0.001, 0.5), "tau": (0.1,)}
 
 
-def test_a_run_without_an_environment_is_reported_all_the_same(
-    file: Path, tmp_path: Path, printed: Printed
+def test_a_run_without_an_environment_is_reported_and_played_all_the_same(
+    file: Path, tmp_path: Path, printed: Printed, capsys: pytest.CaptureFixture[str]
 ):
     words = ["train", "toy", "--data", file, "--run-dir", tmp_path / "it", "--steps", 10]
     tiny = "--chunk 10 --agent.hidden 16 16 --agent.batch-size 16 --agent.integration-steps 4"
@@ -227,3 +227,9 @@ def test_a_run_without_an_environment_is_reported_all_the_same(
     (record,) = printed("report", tmp_path / "it", "--json")
     assert record["success"] is None
     assert main.run(["report", str(tmp_path / "it")]) == 0
+    capsys.readouterr()
+    with pytest.raises(DeFlowError, match="no curve to draw"):
+        main.run(["report", str(tmp_path / "it"), "--json", "--figure", str(tmp_path / "it.png")])
+    assert capsys.readouterr().out == ""
+    played = printed("evaluate", tmp_path / "it", "--env", toy.ENV, "--episodes", 1, "--json")
+    assert [len(member["episodes"]) for member in played["members"]] == [1, 1]

@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import jax
 import pytest
 
 from deflow.cli import doctor
@@ -54,6 +55,16 @@ def test_a_look_that_cannot_be_taken_is_said(error: Exception) -> None:
     (finding,) = doctor._looked("rendering", broken)
     assert not finding.good
     assert str(error) in finding.value
+
+
+def test_a_device_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent() -> list[jax.Device]:
+        raise AssertionError  # Which JAX raises with JAX_PLATFORMS=cuda and no GPU.
+
+    monkeypatch.setattr(jax, "devices", absent)
+    computing = doctor.devices()[0]
+    assert not computing.good
+    assert "JAX_PLATFORMS=cpu" in computing.hint
 
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -7,12 +7,14 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+import jax
 import pytest
 import tyro
 
 from deflow import DeFlow, api
 from deflow.cli import main
 from deflow.cli.compare import Compare
+from deflow.cli.report import Report
 from deflow.cli.running import grid
 from deflow.cli.train import Train
 from deflow.core.errors import DeFlowError
@@ -30,6 +32,7 @@ def test_help_shows_examples_and_exits_with_nothing_wrong(
     assert ended.value.code == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert [line for line in lines if line.startswith(f"deflow {name}")], "no example"
+    assert "Examples:" in lines
 
 
 @pytest.mark.parametrize(
@@ -124,6 +127,13 @@ def test_a_saved_configuration_is_where_a_run_begins(tmp_path: Path):
         (f"train {PUZZLE} --over hidden=1,2", "hidden cannot vary"),
         (f"train {PUZZLE} --over delta=0.1 delta=0.2", "names delta more than once: give it once"),
         (f"train {PUZZLE} --over delta=0.1 --agent.delta auto", "leave --agent.delta auto"),
+        (f"train {PUZZLE} --over delta=0.1 --agent.delta 0.5", "gives delta one value and --over"),
+        (f"train {PUZZLE} --agent.proposals 2", "proposals is for the schedule flow-first"),
+        (f"sweep {PUZZLE} --over tau=0.1 --set prior_steps=2", "prior_steps is for the schedule"),
+        (f"compare {PUZZLE} --agents deflow --set proposals=2", "proposals is for the schedule"),
+        (f"compare {PUZZLE} --agents mine:Mine", "write name=mine:Mine"),
+        ("report absent --x train_seconds", "--x is for a picture: give --figure too"),
+        ("evaluate absent --off-policy --env a:b", "--env is for playing"),
         (f"train {PUZZLE} --updates-per-step 2", "--updates-per-step is for learning online"),
         (f"train {PUZZLE} --overwrite", "--overwrite is for learning online"),
         (f"train {PUZZLE} --agent rlpd --online-steps 9 --steps 5", "--steps is for learning bef"),
@@ -206,6 +216,58 @@ def test_a_configuration_that_is_none_is_refused(
     file = tmp_path / "config.json"
     file.write_text(document)
     assert said in refused("train", "--config", file)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--agent", "fql"), "--config is of a run of deflow, whose settings are not those of fql"),
+        (("--preset", "none"), "--preset is for a run that begins without --config"),
+    ],
+)
+def test_what_a_configuration_leaves_no_room_for_is_refused(
+    words: tuple[str, ...], said: str, refused: Refused, tmp_path: Path
+):
+    file = tmp_path / "config.json"
+    file.write_text(saved())
+    assert said in refused("train", "--config", file, *words)
+
+
+def test_a_path_may_begin_with_the_home_folder(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("HOME", "/home/me")
+    seen: list[Path | None] = []
+    monkeypatch.setattr(Report, "run", lambda self: bool(seen.append(self.figure)))
+    assert main.run(["report", "a", "--figure=~/a.png"]) == 0
+    assert seen == [Path("/home/me/a.png")]
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        ("RESOURCE_EXHAUSTED: Out of memory", "memory): take fewer members or a smaller batch;"),
+        ("INTERNAL: it broke", "(INTERNAL: it broke): see `deflow doctor`;"),
+    ],
+)
+def test_what_fails_on_the_device_is_one_sentence_too(
+    error: str, said: str, refused: Refused, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(_: object) -> int:
+        raise jax.errors.JaxRuntimeError(error)
+
+    monkeypatch.setattr(main, "run", fail)
+    heard = refused("train")
+    assert said in heard
+    assert "`deflow resume` goes on from there" in heard
+
+
+def test_a_fault_of_our_own_is_not_hidden(monkeypatch: pytest.MonkeyPatch):
+    def fail(_: object) -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(main, "run", fail)
+    monkeypatch.setattr("sys.argv", ["deflow", "train"])
+    with pytest.raises(RuntimeError, match="a bug"):
+        main.main()
 
 
 def test_a_key_press_ends_the_program_quietly(

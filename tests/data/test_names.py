@@ -54,7 +54,7 @@ def test_without_a_number_the_published_default_is_taken(name: str, number: int)
         ("cube-double-singletask-task2-v0", "cube-double-play-singletask-task2-v0"),
         ("cube-double-play-singletask-task6-v0", "did you mean"),
         ("halfcheetah", "looks like"),
-        ("my-task", "data of your own are given with --data"),
+        ("my-task", "Data of your own are given with --data"),
         ("cube-double-play-v0", "goal-conditioned"),
         ("visual-cube-triple-play-singletask-v0", "visual-cube-double-play-singletask-task1-v0"),
         ("visual-cube-double-play-singletask-task2-v0", "did you mean visual-cube-double"),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import ast
 import dataclasses
 import inspect
-import json as jsonlib
 import textwrap
 import typing
 from dataclasses import dataclass
@@ -16,6 +15,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from tyro.conf import Positional
+
+from deflow.cli.result import print_json
 
 if TYPE_CHECKING:
     from deflow.core.agent import Agent
@@ -38,7 +39,7 @@ class Agents:
     name: Positional[str | None] = None
     """One of the systems, or your own as module:Class."""
     json: bool = False
-    """Print one JSON document instead of a table."""
+    """Print one JSON document instead of text."""
 
     def run(self) -> int:
         from deflow.agents.registry import AGENTS, OWN, agent_class, systems
@@ -54,7 +55,7 @@ class Agents:
             found["settings"] = settings_of_class(cls)
             tables = [_settings_table(found)]
         if self.json:
-            print(jsonlib.dumps(found))
+            print_json(found)
         else:
             Console().print(*tables, sep="\n")
         return 0

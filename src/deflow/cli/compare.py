@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deflow.cli.options import learns_before
+from deflow.cli.options import learns_before, refuse_of_flow_first
+from deflow.cli.result import print_json
 from deflow.cli.running import Running, Words, check_names, pairs, whole
 from deflow.core.errors import DeFlowError
 
@@ -49,7 +49,7 @@ class Compare(Running):
         self.check_given(configs.values())
         document = compare(configs, out, self.own())
         if self.json:
-            print(jsonlib.dumps(document))
+            print_json(document)
         else:
             print_comparison(document)
         for name, why in document["failed"].items():
@@ -60,6 +60,10 @@ class Compare(Running):
         """One configuration for each agent, by its name here."""
         named = {word.partition("=")[0]: word.rpartition("=")[2] for word in self.agents}
         for label in named:
+            if ":" in label:
+                raise DeFlowError(
+                    f"An agent of your own needs a name in --agents: write name={label}."
+                )
             if not re.fullmatch(r"[\w-]+", label):
                 raise DeFlowError(
                     f"The name {label!r} in --agents must be of letters, digits, - and _, since it "
@@ -85,6 +89,8 @@ class Compare(Running):
             )
             for label, name in named.items()
         }
+        for label, config in configs.items():
+            refuse_of_flow_first(self.set_for(label), config)
         for label in budgets:
             if not learns_before(configs[label]):
                 raise DeFlowError(f"--budget-steps is not for {label}, which learns online alone.")

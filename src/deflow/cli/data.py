@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from tyro.conf import Positional
 
+from deflow.cli.result import print_json
 from deflow.cli.set_options import SetOptions
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ class Generate:
     that was trained here. Adroit's expert sets, by DAPG's experts, and door-human-v1, from its
     demonstrations.
 
-    For example:
-
+    Examples:
       deflow data generate cube-single-play-v0 --episodes 300 --workers 2
       deflow data generate scene-play-v0 --seed 1 --data-dir ~/sets
       deflow data generate antmaze-medium-navigate-v0 --policy runs/ant --workers 2
@@ -54,7 +53,7 @@ class Generate:
     overwrite: bool = False
     """Replace files that were made with other settings (not Adroit's)."""
     json: bool = False
-    """Print one JSON document instead of a table."""
+    """Print one JSON document instead of text."""
 
     def run(self) -> int:
         """Make the set and print where it is."""
@@ -63,7 +62,7 @@ class Generate:
         target = self._made()
         report = {"file": str(target), **read_json(provenance_file(target))}
         if self.json:
-            _print_json(report)
+            print_json(report)
         else:
             rows = [("folder", str(target.parent))]
             for name, entry in report["files"].items():
@@ -143,8 +142,7 @@ class Inspect(SetOptions):
     D4RL's ant mazes, where only the goal ends an episode), episode lengths, memory, and what looks
     wrong in it.
 
-    For example:
-
+    Examples:
       deflow data inspect cube-single-play-v0
       deflow data inspect cube-single-play-singletask-task1-v0 --json
       deflow data inspect my_arrays.npz
@@ -171,7 +169,7 @@ class Inspect(SetOptions):
             verify=self.verify,
         )
         if self.json:
-            _print_json(report)
+            print_json(report)
             return 0
         title = report.get("task") or report.get("dataset") or report["file"]
         if report.get("default_task"):
@@ -240,13 +238,6 @@ def _pairs(values: dict[str, Any], unit: str = "") -> str:
         f"{key} {value:,}" if isinstance(value, int) else f"{key} {value:.4g}"
         for key, value in values.items()
     )
-
-
-def _print_json(report: dict[str, Any]) -> None:
-    import sys
-
-    json.dump(report, sys.stdout, indent=2)
-    sys.stdout.write("\n")
 
 
 def _print_table(title: str, rows: list[tuple[str, str]]) -> None:

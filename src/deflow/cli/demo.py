@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from deflow.cli.result import print_json
 from deflow.core.errors import DeFlowError
 
 if TYPE_CHECKING:
@@ -43,12 +43,12 @@ class Demo:
     flow_steps: int = 25_000
     """Gradient steps of the flow."""
     json: bool = False
-    """Print the result as JSON."""
+    """Print one JSON document instead of text."""
 
     def run(self) -> int:
         result = self._kept() or self._made()
         if self.json:
-            print(jsonlib.dumps(result))
+            print_json(result)
             return 0
         print(f"DeFlow       {100 * result['policy']:5.1f}% of 50 episodes solved")
         print(f"base flow    {100 * result['prior']:5.1f}%")

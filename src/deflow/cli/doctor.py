@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import shutil
-import sys
 import threading
 import urllib.error
 import urllib.request
@@ -15,6 +13,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from deflow.cli.result import print_json
+from deflow.core.device import NO_DEVICE
 from deflow.core.errors import first_line
 
 NEEDED = (
@@ -49,8 +49,7 @@ class Doctor:
     What fails comes with a hint. The exit status is 1 where a needed package is missing, else 0:
     training needs neither rendering nor the network.
 
-    For example:
-
+    Examples:
       deflow doctor
       deflow doctor --json
       deflow doctor --data-dir ~/sets
@@ -59,7 +58,7 @@ class Doctor:
     data_dir: Path | None = None
     """The data folder; by default DEFLOW_DATA_DIR, or the user's cache."""
     json: bool = False
-    """Print one JSON document instead of a table."""
+    """Print one JSON document instead of text."""
 
     def run(self) -> int:
         """Look at everything and print it."""
@@ -82,7 +81,7 @@ class Doctor:
         missing = [f.name for f in findings if f.group == "versions" and not f.good]
         if self.json:
             document = {"missing": missing, "findings": [asdict(f) for f in findings]}
-            sys.stdout.write(json.dumps(document, indent=2) + "\n")
+            print_json(document)
         else:
             _print(findings)
         return 1 if missing else 0
@@ -132,7 +131,7 @@ def devices() -> list[Finding]:
         idle_gpu = on_cpu and shutil.which("nvidia-smi") is not None
         hint = "an NVIDIA GPU is unused: pip install '.[cuda]' in a clone" if idle_gpu else ""
         computing = Finding("devices", "computing", ", ".join(kinds), not idle_gpu, hint)
-    except (ImportError, RuntimeError) as error:
+    except NO_DEVICE as error:
         hint = "install JAX for this machine, or set JAX_PLATFORMS=cpu"
         computing = Finding("devices", "computing", f"none: {first_line(error)}", False, hint)
     affinity = getattr(os, "sched_getaffinity", None)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,12 +9,13 @@ from typing import TYPE_CHECKING, Literal
 from tyro.conf import Positional
 
 from deflow.cli.options import refuse_given
+from deflow.cli.result import print_json
 
 if TYPE_CHECKING:
     from deflow.training.off_policy import OffPolicy
     from deflow.training.run_folder import RunFolder
 
-OF_PLAYING = ("episodes", "workers", "video", "episode")
+OF_PLAYING = ("episodes", "workers", "env", "video", "episode")
 OF_DATA = ("fqe_steps", "held_out", "data", "held_out_data", "data_dir")
 
 
@@ -34,6 +34,7 @@ class Evaluate:
       deflow evaluate runs/my-run --policy prior
       deflow evaluate runs/my-run --policy prior --best-of 16
       deflow evaluate runs/my-run --video episode.gif
+      deflow evaluate runs/robot --env my_module:make_env
       deflow evaluate runs/my-run --off-policy
       deflow evaluate runs/robot --off-policy --data my-data.npz --fqe-steps 50000
       deflow evaluate runs/robot --off-policy --data my-data.npz --held-out-data other.npz
@@ -57,6 +58,8 @@ class Evaluate:
     """With --video: which episode to film."""
     workers: int = 0
     """Processes that step environments (0: one for each core)."""
+    env: str | None = None
+    """Your own environment, as module:make, where the run named none."""
     off_policy: bool = False
     """Judge the run by data alone, without an environment."""
     fqe_steps: int = 20_000
@@ -72,7 +75,7 @@ class Evaluate:
     data_dir: Path | None = None
     """With --off-policy: where datasets are, if not where the run found them."""
     json: bool = False
-    """Print the result as JSON."""
+    """Print one JSON document instead of text."""
 
     def run(self) -> int:
         from rich.console import Console
@@ -99,6 +102,7 @@ class Evaluate:
                 seed=self.seed,
                 policy=self.policy,
                 best_of=self.best_of,
+                env=self.env,
             )
             filmed = {"video": str(self.video), "filmed": member}
         found = judge(
@@ -108,11 +112,12 @@ class Evaluate:
             workers=self.workers,
             policy=self.policy,
             best_of=self.best_of,
+            env=self.env,
         )
         document = {**found.json(), "best_of": self.best_of, **filmed}
         document |= scores_over(document["members"])
         if self.json:
-            print(jsonlib.dumps(document))
+            print_json(document)
             return 0
         choice = f", best of {self.best_of}" if self.best_of else ""
         title = f"{folder.path.name}: {self.episodes} episodes of the {self.policy}{choice}"
@@ -167,7 +172,7 @@ class Evaluate:
             data_dir=self.data_dir,
         )
         if self.json:
-            print(jsonlib.dumps({**found.json(), "best_of": self.best_of}))
+            print_json({**found.json(), "best_of": self.best_of})
         else:
             _print_off_policy(found)
         return 0

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tyro.conf import Positional
 
+from deflow.cli.result import print_json
 from deflow.cli.set_options import SetOptions
 from deflow.core.errors import DeFlowError
 
@@ -26,8 +27,7 @@ class Export(SetOptions):
     environment where Gymnasium has registered it. `deflow train --data`, and Minari itself, read
     it.
 
-    For example:
-
+    Examples:
       deflow data export cube-single-play-singletask-task1-v0 --minari cube/play-v0
       deflow data export my_arrays.npz --minari mine/log-v0 --out sets
       deflow data export log.npz --minari mine/log-v1 --action-bounds -2 2
@@ -58,7 +58,7 @@ class Export(SetOptions):
                 "transitions": data.transitions,
                 "environment": environment.env_id if environment else None,
             }
-            print(jsonlib.dumps(report))
+            print_json(report)
         else:
             print(f"{data.transitions:,} transitions; train with --data {folder}")
         return 0

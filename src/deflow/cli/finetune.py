@@ -66,7 +66,7 @@ class Finetune:
     workers: int | None = None
     """Processes for evaluation, if not as before."""
     json: bool = False
-    """Print the result as JSON."""
+    """Print one JSON document instead of text."""
 
     def run(self) -> int:
         from deflow.cli.result import show

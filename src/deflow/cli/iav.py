@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from tyro.conf import Positional
 
+from deflow.cli.result import print_json
 from deflow.cli.set_options import SetOptions
 
 if TYPE_CHECKING:
@@ -22,8 +22,7 @@ class Iav(SetOptions):
     action dimension. The published rule: delta is a tenth of it for manipulation, and all of it for
     navigation.
 
-    For example:
-
+    Examples:
       deflow data iav cube-single-play-v0
       deflow data iav my_arrays.npz --neighbours 10 --no-same-trajectory
       deflow data iav log.parquet --columns observations=state episode=run
@@ -81,7 +80,7 @@ class Iav(SetOptions):
         if self.json:
             records = [{**estimate.json(), "delta": _deltas(estimate)} for estimate in found]
             rest = {"choices": records} if self.all_choices else records[0]
-            print(jsonlib.dumps({"dataset": data.name, **rest}))
+            print_json({"dataset": data.name, **rest})
         else:
             _print_table(data.name, found)
         return 0

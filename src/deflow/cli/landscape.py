@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import tyro
+
+from deflow.cli.result import print_json
 
 
 @dataclass(kw_only=True)
@@ -45,7 +46,7 @@ class Landscape:
     data_dir: Path | None = None
     """Where datasets are, if they have moved."""
     json: bool = False
-    """Print the samples and their values as JSON."""
+    """Print one JSON document instead of text."""
 
     def run(self) -> int:
         from rich.console import Console
@@ -78,7 +79,7 @@ class Landscape:
         if self.json:
             axes, center = plane.axes.tolist(), plane.center.tolist()
             document = {"figure": str(self.out), "state": self.state, "runs": records}
-            print(jsonlib.dumps({**document, "plane": {"axes": axes, "center": center}}))
+            print_json({**document, "plane": {"axes": axes, "center": center}})
             return 0
         table = Table(title=f"state {self.state}, means over {self.samples} samples: {self.out}")
         for heading in ("run", "agent", "Q of base", "Q of policy", "distance"):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import json
 import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 import tyro
@@ -93,8 +95,17 @@ def run(arguments: Sequence[str]) -> int:
         if parse
         else tyro.cli(command, args=rest, prog=f"deflow {name}", description=about)
     )
+    _expand_home(parsed)
     status: int = parsed.run()
     return status
+
+
+def _expand_home(command: Any) -> None:
+    """Paths that begin with ~ and were not expanded by a shell, as in --out=~/runs."""
+    for field in dataclasses.fields(command):
+        value = getattr(command, field.name)
+        if isinstance(value, Path):
+            setattr(command, field.name, Path(os.path.expanduser(value)))
 
 
 def main() -> None:
@@ -109,6 +120,8 @@ def main() -> None:
         sys.exit(0)
     except OSError as error:
         _refuse(_broken_off(error, arguments), arguments)
+    except RuntimeError as error:
+        _refuse(_on_the_device(error, arguments), arguments)
     except KeyboardInterrupt:
         print("deflow: stopped.", file=sys.stderr)
         sys.exit(130)
@@ -122,9 +135,23 @@ def _refuse(sentence: str, arguments: Sequence[str]) -> None:
     sys.exit(2)
 
 
+def _on_the_device(error: RuntimeError, arguments: Sequence[str]) -> str:
+    """What failed on the device, and how to go on; what is not JAX's is raised again."""
+    jax = sys.modules.get("jax")
+    if jax is None or not isinstance(error, jax.errors.JaxRuntimeError):
+        raise error
+    full = "RESOURCE_EXHAUSTED" in str(error)
+    remedy = "take fewer members or a smaller batch" if full else "see `deflow doctor`"
+    return f"The device failed ({first_line(error)}): {remedy}{_how_to_go_on(arguments)}."
+
+
 def _broken_off(error: OSError, arguments: Sequence[str]) -> str:
     """What the system refused, and how to go on."""
     what = f"'{error.filename}'" if error.filename else "A file"
-    again = AGAIN.get(next(iter(arguments), ""))
-    rest = f"; what was saved is kept, and {again} goes on from there" if again else ""
+    rest = _how_to_go_on(arguments)
     return f"{what} cannot be read or written ({error.strerror or first_line(error)}){rest}."
+
+
+def _how_to_go_on(arguments: Sequence[str]) -> str:
+    again = AGAIN.get(next(iter(arguments), ""))
+    return f"; what was saved is kept, and {again} goes on from there" if again else ""

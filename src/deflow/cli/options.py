@@ -21,6 +21,7 @@ OF_OWN_DATA = (
     "scale_rewards",
     "shift_rewards",
 )
+OF_FLOW_FIRST = ("prior_steps", "proposals")
 OF_LEARNING_ONLINE = ("updates_per_step", "overwrite")
 
 
@@ -79,7 +80,7 @@ class TrainingOptions:
     workers: int = 0
     """Processes that step environments (0: one for each core)."""
     json: bool = False
-    """Print the result as JSON."""
+    """Print one JSON document instead of text."""
 
     def own(self) -> Own | None:
         """The user's own data, where --data names some; raises `DeFlowError` as `load_own`."""
@@ -123,6 +124,18 @@ def refuse_given(command: Any, names: Iterable[str], what: str, began: Any = Non
     would change nothing here."""
     for name in given(command, names, began):
         raise DeFlowError(f"--{name.replace('_', '-')} is for {what}.")
+
+
+def refuse_of_flow_first(settings: Iterable[str], config: TrainConfig) -> None:
+    """Raise `DeFlowError` at a setting given that another schedule than flow-first never asks."""
+    if "flow-first" not in config.agent.schedules or config.schedule == "flow-first":
+        return
+    for name in settings:
+        if name in OF_FLOW_FIRST:
+            raise DeFlowError(
+                f"The setting {name} is for the schedule flow-first: give --schedule too, or leave "
+                "it."
+            )
 
 
 def given(command: Any, names: Iterable[str], began: Any = None) -> list[str]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from tyro.conf import Positional
+
+from deflow.cli.options import refuse_given
+from deflow.cli.result import print_json
 
 
 @dataclass
@@ -29,7 +31,7 @@ class Report:
     x: Literal["step", "train_seconds"] = "step"
     """What the curves run over."""
     json: bool = False
-    """Print the result as JSON."""
+    """Print one JSON document instead of text."""
 
     def run(self) -> int:
         from deflow.core.errors import DeFlowError
@@ -42,17 +44,19 @@ class Report:
             raise DeFlowError("Name at least one run: deflow report RUN.")
         if self.figure:
             require_picture("--figure", self.figure)
+        else:
+            refuse_given(self, ("x",), "a picture: give --figure too")
         given = [RunFolder(path) for path in self.runs]
         others = [str(folder.path) for folder in given if not folder.exists()]
         # Where none is a run, the first says what it lacks.
         folders = [f for f in given if f.exists()] or [RunFolder.open(path) for path in self.runs]
         if others:
             console.print(f"Left out, since no run is there: {', '.join(others)}.", style="yellow")
+        if self.figure:  # First, since it may fail, and what is printed is then one document.
+            draw_report(folders, self.figure, self.x)
         if self.json:
             records = [overview(folder) for folder in folders]
-            print(jsonlib.dumps([*records, *together(folders)]))
+            print_json([*records, *together(folders)])
         else:
             print_report(folders)
-        if self.figure:
-            draw_report(folders, self.figure, self.x)
         return 0

@@ -1,12 +1,17 @@
-"""What a training command prints at its end."""
+"""What a command prints at its end."""
 
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from deflow.training.run_folder import RunFolder
+
+
+def print_json(document: Any) -> None:
+    """The one JSON document of a command, on a line of its own."""
+    print(json.dumps(document))
 
 
 def show(folder: RunFolder, as_json: bool) -> None:
@@ -16,6 +21,6 @@ def show(folder: RunFolder, as_json: bool) -> None:
 
     if as_json:
         members = {"members": summarize(folder), "frozen": position_of(folder).get("frozen", [])}
-        print(json.dumps({"run_dir": str(folder.path), **members}))
+        print_json({"run_dir": str(folder.path), **members})
     else:
         print_report([folder])

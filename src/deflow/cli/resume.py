@@ -32,7 +32,7 @@ class Resume:
     env_patience: float | None = None
     """Seconds after which an environment learnt in is begun anew, if not as before."""
     json: bool = False
-    """Print the result as JSON."""
+    """Print one JSON document instead of text."""
 
     def run(self) -> int:
         from deflow.cli.result import show

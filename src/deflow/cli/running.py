@@ -47,12 +47,20 @@ class Running(TrainingOptions):
         )
         if self.preset == "paper" and self.data is None:
             say_where_nothing_is_published(agent, self.task)
-        own: dict[str, Any] = {}
+        own = {
+            setting: like(settings_of(agent).get(setting, value), value, place)
+            for setting, (place, value) in self.set_for(label).items()
+        }
+        return from_settings(name, {**settings_of(agent), **own})
+
+    def set_for(self, label: str) -> dict[str, tuple[str, str]]:
+        """The settings of that agent which --set gives, each as it was written and its value."""
+        found = {}
         for place, value in pairs(self.settings, "--set", "agent.setting=value"):
             owner, _, setting = place.rpartition(".")
             if owner in ("", label):
-                own[setting] = like(settings_of(agent).get(setting, value), value, place)
-        return from_settings(name, {**settings_of(agent), **own})
+                found[setting] = (place, value)
+        return found
 
     def config(self, agent: Agent, run_dir: Path, **options: Any) -> TrainConfig:
         """The run's configuration."""

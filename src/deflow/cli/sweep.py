@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import json as jsonlib
 from dataclasses import dataclass
 from pathlib import Path
 
+from deflow.cli.options import refuse_of_flow_first
+from deflow.cli.result import print_json
 from deflow.cli.running import Running, Words, grid, pairs
 from deflow.core.errors import DeFlowError
 
@@ -46,10 +47,11 @@ class Sweep(Running):
         config = self.config(
             self.made(self.agent, self.agent), out / self.agent, over=over, schedule=self.schedule
         )
+        refuse_of_flow_first(self.set_for(self.agent), config)
         self.check_given([config])
         document = sweep(config, out, self.own())
         if self.json:
-            print(jsonlib.dumps(document))
+            print_json(document)
         else:
             print_sweep(document)
         return 0

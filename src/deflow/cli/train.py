@@ -12,14 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 import tyro
 
-from deflow.cli.options import OF_OWN_DATA, TrainingOptions, given
+from deflow.cli.options import (
+    OF_OWN_DATA,
+    TrainingOptions,
+    given,
+    refuse_given,
+    refuse_of_flow_first,
+)
 from deflow.cli.running import Words, grid, say_where_nothing_is_published
 from deflow.core.errors import DeFlowError
 
 if TYPE_CHECKING:
     from deflow.core.agent import Agent
     from deflow.data.own import Own
-    from deflow.training.config import TrainConfig
 
 
 @dataclass(kw_only=True)
@@ -71,6 +76,8 @@ class Train(TrainingOptions):
     """Factor of delta's estimate, "" for the published one, None for a given delta."""
     began: tyro.conf.Suppress[Any] = None
     """The command as --config has it, before other options."""
+    usual: tyro.conf.Suppress[Any] = None
+    """The agent before --agent.setting options."""
     config: Path | None = None
     """A config.json of another run to begin from; options given beside it win. Columns and units of
     --data are that run's too, unless any are given."""
@@ -87,6 +94,11 @@ class Train(TrainingOptions):
             _check(document, rest)
         settings = {**document.get("agent", {})}
         recorded = settings.pop("name", "deflow")
+        if document and chosen not in (None, recorded):
+            raise DeFlowError(
+                f"--config is of a run of {recorded}, whose settings are not those of {chosen}: "
+                "leave --config or --agent."
+            )
         name: str = chosen or recorded
         if not document and {"-h", "--help"} & {*rest} and not rest[0].startswith("-"):
             # Which ends the first reading; a task's help shows what it would be trained with.
@@ -123,22 +135,31 @@ class Train(TrainingOptions):
             typed, args=words, prog="deflow train", default=default, description=about
         )
         command: Train = parsed
-        command.began = default
+        command.began, command.usual = default, agent
         return command
 
     def run(self) -> int:
+        from deflow.agents.registry import settings_of
         from deflow.cli.result import show
         from deflow.training.config import TrainConfig
+        from deflow.training.delta import with_delta
         from deflow.training.train import train
 
         shared = {f.name for f in dataclasses.fields(TrainConfig)} - {"over"}
         config = TrainConfig(**{name: getattr(self, name) for name in shared}, over=grid(self.over))
-        if self.auto is not None and "delta" in config.over:
-            raise DeFlowError("--over gives delta its values, so leave --agent.delta auto.")
+        changed = given(self.agent, settings_of(self.agent), self.usual)
+        for name in changed:
+            if name in config.over:
+                raise DeFlowError(
+                    f"--agent.{name} gives {name} one value and --over several: leave one."
+                )
+        refuse_of_flow_first(changed, config)
+        if self.config:
+            refuse_given(self, ("preset",), "a run that begins without --config: leave one")
         self.check_given([config], self.began)
         data = self.own()
         if self.auto is not None:
-            config = dataclasses.replace(config, agent=self._with_delta(config, data))
+            config = with_delta(config, data, self.auto)
         if self.preset == "paper" and not (self.config or self.data):
             say_where_nothing_is_published(self.agent, self.task)
         show(train(config, data), self.json)
@@ -152,22 +173,6 @@ class Train(TrainingOptions):
         if not (self.data and kept and kept.is_file()) or given(self, OF_OWN_DATA):
             return super().own()
         return load_again(self.data, jsonlib.loads(kept.read_text()))
-
-    def _with_delta(self, config: TrainConfig, data: Own | None) -> Agent:
-        """The agent with delta from the data, by the published rule or the given factor."""
-        from deflow.core.progress import console
-        from deflow.data.iav import intrinsic_action_variance, published_factor
-        from deflow.training.source import source
-
-        if not hasattr(config.agent, "delta"):
-            raise DeFlowError(f"The agent {config.agent.name} has no delta to estimate.")
-        factor = _factor(self.auto) if self.auto else published_factor(config.task)
-        dataset = data.dataset if data else source(config.task).load(config.data_dir)
-        found = intrinsic_action_variance(dataset)
-        delta = factor * found.value
-        console.print(f"delta {delta:.3g}: {factor:g} times {found.value:.3g}, the data's IAV.")
-        agent: Agent = dataclasses.replace(config.agent, **{"delta": delta})
-        return agent
 
 
 def _published(name: str, task: str, online: bool) -> tuple[Agent, None, int | None]:
@@ -192,29 +197,18 @@ def _take_option(words: list[str], option: str) -> tuple[list[str], str | None]:
 
 def _take_auto(words: list[str]) -> tuple[list[str], str | None]:
     """Remove `--agent.delta auto`, or `auto:0.5`; what stands behind the colon, or None."""
+    from deflow.training.delta import auto_of
+
     rest, value = _take_option(words, "--agent.delta")
-    if value is None or value.partition(":")[0] != "auto":
-        return words, None
-    return rest, value.partition(":")[2]
-
-
-def _factor(text: str) -> float:
-    try:
-        factor = float(text)
-    except ValueError:
-        factor = 0.0
-    if not 0 < factor < float("inf"):
-        raise DeFlowError(
-            f"--agent.delta auto:FACTOR takes a number above 0, as auto:0.1, not {text!r}."
-        )
-    return factor
+    factor = auto_of(value)
+    return (words, None) if factor is None else (rest, factor)
 
 
 def _read_config(path: str | None) -> dict[str, Any]:
     if path is None:
         return {}
     try:
-        document = jsonlib.loads(Path(path).read_text())
+        document = jsonlib.loads(Path(path).expanduser().read_text())
     except (OSError, ValueError) as error:
         raise DeFlowError(f"The configuration {path} cannot be read: {error}.") from error
     if not isinstance(document, dict) or "agent" not in document:
