@@ -132,8 +132,9 @@ def devices() -> list[Finding]:
         hint = "an NVIDIA GPU is unused: pip install '.[cuda]' in a clone" if idle_gpu else ""
         computing = Finding("devices", "computing", ", ".join(kinds), not idle_gpu, hint)
     except NO_DEVICE as error:
+        reason = first_line(error) if str(error) else "no such device"
         hint = "install JAX for this machine, or set JAX_PLATFORMS=cpu"
-        computing = Finding("devices", "computing", f"none: {first_line(error)}", False, hint)
+        computing = Finding("devices", "computing", f"none: {reason}", False, hint)
     affinity = getattr(os, "sched_getaffinity", None)
     usable = len(affinity(0)) if affinity else os.cpu_count() or 1
     return [

@@ -54,9 +54,11 @@ class Iav(SetOptions):
 
     def run(self) -> int:
         """Estimate it and print it beside the deltas that follow."""
+        from deflow.core.device import require_device
         from deflow.data.iav import choices_table, intrinsic_action_variance
         from deflow.data.states import load_states
 
+        require_device()
         data = load_states(
             self.dataset,
             self.data_dir,

@@ -19,7 +19,8 @@ def require_device() -> None:
     except NO_DEVICE as error:
         asked = os.environ.get("JAX_PLATFORMS")
         where = f" with JAX_PLATFORMS={asked}" if asked else ""
+        why = f" ({first_line(error)})" if str(error) else ""
         raise DeFlowError(
-            f"JAX finds no device to compute on{where} ({first_line(error)}): set "
-            "JAX_PLATFORMS=cpu, or see what `deflow doctor` says of this machine."
+            f"JAX finds no device to compute on{where}{why}: set JAX_PLATFORMS=cpu, "
+            "or see what `deflow doctor` says of this machine."
         ) from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from deflow.core.device import require_device
 from deflow.core.errors import DeFlowError
 from deflow.core.progress import console
 from deflow.training.config import TrainConfig
@@ -22,7 +23,7 @@ def with_delta(config: TrainConfig, data: Data, factor: str) -> TrainConfig:
     or where that is empty times the published one.
 
     Raises `DeFlowError` where the agent has no delta, the run sweeps it, the factor is no number
-    above 0, or as `validate` and the loading of the data do.
+    above 0, there is no device, or as `validate` and the loading of the data do.
     """
     from deflow.data.iav import intrinsic_action_variance, published_factor
 
@@ -32,6 +33,7 @@ def with_delta(config: TrainConfig, data: Data, factor: str) -> TrainConfig:
         raise DeFlowError("--over gives delta its values, so leave --agent.delta auto.")
     times = _number(factor) if factor else published_factor(config.task)
     config.validate()
+    require_device()
     loaded = source(config.task).load(config.data_dir) if data is None else as_own(data).dataset
     found = intrinsic_action_variance(loaded)
     delta = times * found.value

@@ -51,7 +51,7 @@ class Trained(Agent):
         return optax.adam(self.learning_rate)
 
     def learner(self, model: Any, name: str = "") -> Learner[Any]:
-        """A network with a fresh optimiser; named where its rule keeps another state than Adam's."""
+        """A network with a fresh optimiser; named where its rule's state is not that of Adam."""
         return Learner.create(model, self.rule(name))
 
     def actor(self, kind: type, key: PRNGKeyArray, spec: Spec, **options: Any) -> Learner[Any]:
