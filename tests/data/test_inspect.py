@@ -92,13 +92,6 @@ def test_own_files_are_inspected(tmp_path: Path, capsys: pytest.CaptureFixture[s
         run(capsys, Inspect, str(tmp_path / "absent.npz"))
 
 
-def test_help_shows_examples(capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (Generate, Inspect):
-        with pytest.raises(SystemExit):
-            tyro.cli(command, args=["--help"])
-        assert "deflow data" in capsys.readouterr().out
-
-
 # Frames ----------------------------------------------------------------------------------------
 
 
