@@ -77,7 +77,7 @@ def test_a_kill_while_writing_leaves_the_one_before(tmp_path: Path, monkeypatch:
     def killed(*_: Any) -> None:
         raise KeyboardInterrupt
 
-    for step in ("_digests", "_sync"):
+    for step in ("_digests", "sync"):
         with monkeypatch.context() as patch:
             patch.setattr(checkpoint, step, killed)
             with pytest.raises(KeyboardInterrupt):
