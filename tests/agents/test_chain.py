@@ -29,8 +29,8 @@ FEW: dict[str, Any] = {
     [
         FQL(**SETTINGS),
         IQL(**SETTINGS),
-        ReBRAC(**SETTINGS, alpha_critic=0.0),
-        Floq(**SETTINGS, **FEW),
+        pytest.param(ReBRAC(**SETTINGS, alpha_critic=0.0), marks=pytest.mark.slow),
+        pytest.param(Floq(**SETTINGS, **FEW), marks=pytest.mark.slow),
     ],
     ids=["ensemble", "expectile", "rebrac", "flow"],
 )

@@ -116,6 +116,7 @@ def test_on_a_bandit_it_goes_where_the_reward_is():
     np.testing.assert_allclose(values, np.tile([0.5, -0.5], (3, 1)), atol=0.05)
 
 
+@pytest.mark.slow
 def test_values_of_the_chain_hold_no_entropy():
     settings = {**SIZES, "learning_rate": 1e-3, "discount": CHAIN_DISCOUNT}
     agent = RLPD(**settings, critics=3, subset=2, target_aggregation="min", actor_every=4)

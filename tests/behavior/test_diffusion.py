@@ -199,6 +199,7 @@ def samples() -> tuple[np.ndarray, np.ndarray]:
     return np.asarray(found), np.asarray(exact)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_small_diffusion_reproduces_both_modes_and_their_shares(samples, seed: int):
     found, exact = samples[0][seed], samples[1][seed]

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
+from deflow.core.files import locked
 from deflow.data.generate import generate
 
 STEPS = 40
@@ -20,8 +22,12 @@ SETS = (
 
 @pytest.fixture(scope="session")
 def small_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data folder with two short training episodes and one validation episode of each set."""
-    folder = tmp_path_factory.mktemp("sets")
-    for dataset in SETS:
-        generate(dataset, episodes=2, workers=1, seed=0, data_dir=folder, steps=STEPS)
+    """A data folder with two short training episodes and one validation episode of each set. Tests
+    only read it: of pytest-xdist's workers one makes it for all."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small-sets"
+    folder.mkdir(exist_ok=True)
+    with locked(folder / ".making", busy=lambda: None):
+        for dataset in SETS:
+            generate(dataset, episodes=2, workers=1, seed=0, data_dir=folder, steps=STEPS)
     return folder
