@@ -93,7 +93,8 @@ def evaluate(
         seed: of environments and noise; the same seed gives the same episodes.
         workers: processes that step environments; 0: one for each core.
         policy: `policy`, or `prior` for the base flow alone.
-        best_of: take the critic's favourite of so many actions; None: as the run was configured.
+        best_of: take the critic's favourite of so many actions; None: as the run was configured,
+            of the base flow alone one.
         env: your own environment, as `module:make`, where the run names none.
 
     Returns:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import gymnasium
@@ -24,6 +25,7 @@ from deflow.envs.seeded import SeededEnv
 from deflow.training.config import TrainConfig
 from deflow.training.judge import env_of, judge
 from deflow.training.run_folder import RunFolder
+from deflow.training.source import normalizer, own_env, source
 from deflow.training.task import prepare
 
 pq = pytest.importorskip("pyarrow.parquet")
@@ -159,6 +161,14 @@ def test_a_set_that_names_its_environment_is_judged_there(log: Path, tmp_path: P
     with pytest.raises(DeFlowError, match="MountainCarContinuous-v0 has 2 and 1"):
         deflow.train("mine", "bc", dataset=named, run_dir=tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_data_of_ones_own_under_a_benchmarks_name_are_judged_in_its_task(log: Path):
+    own = load_own(log, COLUMNS, bounds=Box((-4.0,), (4.0,)))
+    found = own_env(own, None, "hopper-medium-v2")
+    assert found == replace(source("hopper-medium-v2").env, box=((-4.0,), (4.0,)))
+    assert normalizer(found) is not None
+    assert own_env(own, None, "mine") is None
 
 
 def test_observations_that_are_dictionaries_become_vectors():

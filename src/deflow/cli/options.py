@@ -61,7 +61,7 @@ class TrainingOptions:
     shift_rewards: float = 0.0
     """Add this to the rewards of --data before they are scaled."""
     env: str | None = None
-    """Your own environment, as module:make."""
+    """Your own environment, as module:make (default: the task's, or the one that --data name)."""
     eval_every: int = 100_000
     """Steps between evaluations; the last step is always evaluated."""
     eval_episodes: int = 50

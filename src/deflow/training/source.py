@@ -100,17 +100,17 @@ def as_own(data: Dataset | Own) -> Own:
     return Own(data)
 
 
-def own_env(own: Own, env: str | None) -> EnvSpec | None:
+def own_env(own: Own, env: str | None, task: str = "") -> EnvSpec | None:
     """Where a policy learnt from the user's own data is judged: the environment that the user
-    names, else the one that the data name; None where neither does."""
+    names, else the one that the data name, else that of a benchmark's task; None without any."""
     box = own.transforms.box
     bounds = (box.low, box.high) if box else None
     if env:
         return replace(EnvSpec.parse(env), box=bounds)
-    if own.environment is None:
-        return None
-    there = own.environment
-    return EnvSpec(there.env_id, kwargs=there.kwargs, flatten=there.flatten, box=bounds)
+    if own.environment is not None:
+        there = own.environment
+        return EnvSpec(there.env_id, kwargs=there.kwargs, flatten=there.flatten, box=bounds)
+    return replace(source(task).env, box=bounds) if _is_task(task) else None
 
 
 def normalizer(env: EnvSpec | None) -> Callable[[float], float] | None:

@@ -53,8 +53,8 @@ class Job:
 def prepare(config: TrainConfig, data: Data = None) -> Job:
     """Load and check everything that a run needs, before any work begins.
 
-    `data` stand in for the task's own; then `config.env` or they themselves name the environment,
-    and without one the run is trained but not evaluated. An agent that needs no data gets none, and
+    `data` stand in for the task's own; then `config.env`, they themselves or a benchmark's task name
+    the environment, and without one the run is trained but not evaluated. An agent that needs no data gets none, and
     none may be given.
     """
     env: EnvSpec | None
@@ -75,7 +75,7 @@ def prepare(config: TrainConfig, data: Data = None) -> Job:
         env = EnvSpec.parse(config.env) if config.env else found.env
     else:
         own = as_own(data)
-        env = own_env(own, config.env)
+        env = own_env(own, config.env, config.task)
     dataset = own.dataset
     frame = dataset.frame
     if frame:
