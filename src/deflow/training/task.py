@@ -53,9 +53,9 @@ class Job:
 def prepare(config: TrainConfig, data: Data = None) -> Job:
     """Load and check everything that a run needs, before any work begins.
 
-    `data` stand in for the task's own; then `config.env`, they themselves or a benchmark's task name
-    the environment, and without one the run is trained but not evaluated. An agent that needs no data gets none, and
-    none may be given.
+    `data` stand in for the task's own; then `config.env`, they themselves or a benchmark's task
+    name the environment, and without one the run is trained but not evaluated. An agent that needs
+    no data gets none, and none may be given.
     """
     env: EnvSpec | None
     if not config.agent.needs_data:
