@@ -103,7 +103,8 @@ def test_a_kind_that_there_is_not_is_refused(learnt: RunFolder, tmp_path: Path):
     options: dict[str, Any] = {"steps": 1, "chunk": 1, "run_dir": tmp_path / "iql"}
     folder = train("toy", IQL(hidden=(8,), batch_size=8), dataset=toy.dataset(), **options)
     assert load_policy(folder.path)(OBSERVATIONS).shape == (7, toy.ACT)
-    for ask in (load_policy, lambda path, kind: judge(folder, episodes=1, policy=kind)):
+    played = lambda path, kind: judge(folder, episodes=1, policy=kind, env=toy.ENV)  # noqa: E731
+    for ask in (load_policy, played):
         with pytest.raises(DeFlowError, match=r"iql of .* has no base flow"):
             ask(folder.path, kind="prior")
 
