@@ -100,7 +100,7 @@ def main() -> None:
     options = parser.parse_args()
     run = expert(options)
     draw_report([run], options.figure, "step")
-    judgement = judge(run, episodes=50).json()
+    judgement = judge(run, episodes=50).to_json()
     (member,) = judgement["members"]
     returns = [episode["return"] for episode in member["episodes"]]
     data_dir = options.runs / "data"

@@ -65,7 +65,7 @@ def estimate(task: str, data_dir: Path, kept: Path) -> dict[str, Any]:
         "data": data,
         "delta": factor * variance.value,
         "factor": factor,
-        "iav": variance.json(),
+        "iav": variance.to_json(),
     }
     kept.parent.mkdir(parents=True, exist_ok=True)
     write_json(kept, found)

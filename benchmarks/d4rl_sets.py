@@ -188,7 +188,7 @@ def base_flow(folder: RunFolder) -> list[dict[str, Any]]:
     kept = folder.path / "base_flow.json"
     if not kept.exists():
         count = folder.config().eval_episodes
-        write_json(kept, judge(folder, episodes=count, policy="prior").json())
+        write_json(kept, judge(folder, episodes=count, policy="prior").to_json())
     members: list[dict[str, Any]] = json.loads(kept.read_text())["members"]
     return members
 

@@ -45,7 +45,7 @@ def measure(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "transitions": data.transitions,
         "seconds": round(time.perf_counter() - began, 1),
         "file": file_entry(file),
-        "choices": [estimate.json() for estimate in found],
+        "choices": [estimate.to_json() for estimate in found],
     }
 
 

@@ -204,7 +204,7 @@ def examine(options: argparse.Namespace, home: Path) -> dict[str, Any]:
         "steps_of_each_phase": options.steps,
         "seconds": round(time.monotonic() - began, 1),
         "end": result,
-        "kills": [kill.json() for kill in kills],
+        "kills": [kill.to_json() for kill in kills],
         "provenance": about,
     }
 

@@ -174,8 +174,8 @@ def judged(folder: RunFolder, own: Own, options: argparse.Namespace) -> dict[str
         document: dict[str, Any] = json.loads(kept.read_text())
         if document["asked"] == asked:
             return document
-    by_data = off_policy(folder, dataset=own, steps=options.fqe_steps, settings=FIT).json()
-    (played,) = judge(folder, episodes=options.eval_episodes).json()["members"]
+    by_data = off_policy(folder, dataset=own, steps=options.fqe_steps, settings=FIT).to_json()
+    (played,) = judge(folder, episodes=options.eval_episodes).to_json()["members"]
     points = [normalized_score(MAZE, episode["return"]) for episode in played["episodes"]]
     document = {
         "asked": asked,
@@ -243,7 +243,7 @@ def main() -> None:
         "same_data_in_both_formats": len(set(prints.values())) == 1,
         "hidden": [64, 64],
         "seed": SEED,
-        "delta": {"factor": factor, "intrinsic_action_variance": variance.json()},
+        "delta": {"factor": factor, "intrinsic_action_variance": variance.to_json()},
         "runs": runs,
         "provenance": {
             **provenance({"name": MAZE, "fingerprint": prints["lerobot"]}),

@@ -94,7 +94,7 @@ class Kill:
     ok: bool = False
     said: list[str] = field(default_factory=list)
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """What is kept of it."""
         return {name: value for name, value in vars(self).items() if name != "ready"}
 

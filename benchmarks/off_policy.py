@@ -89,7 +89,7 @@ def judged(
         if not file.exists():
             single = alone(folder, kept, place)
             found = off_policy(single, steps=options.fqe_steps, data_dir=options.data_dir)
-            write_json(file, found.json())
+            write_json(file, found.to_json())
             shutil.rmtree(single.path)
         document = json.loads(file.read_text())
         step = int(kept.name.removeprefix("step-"))
@@ -129,7 +129,7 @@ def _correlation(records: list[dict[str, Any]], name: str) -> dict[str, Any]:
     values, success = ([record[key] for record in records] for key in (name, "success"))
     if not records:
         return {"value": None, "interval": [None, None]}
-    return bootstrap(rank_correlation_of(values, success), np.arange(len(records))).json()
+    return bootstrap(rank_correlation_of(values, success), np.arange(len(records))).to_json()
 
 
 def draw(records: list[dict[str, Any]], overall: dict[str, Any], path: Path) -> None:

@@ -90,7 +90,7 @@ def best_of(options: argparse.Namespace) -> Document:
         for count in BEST_OF:
             settings = {"policy": policy, "best_of": count}
             if not any(point["settings"] == settings for point in points):
-                members = judge(folder, episodes=50, policy=policy, best_of=count).json()
+                members = judge(folder, episodes=50, policy=policy, best_of=count).to_json()
                 found = members["members"]
                 for member in found:
                     del member["episodes"]

@@ -99,7 +99,7 @@ def evaluate(
 
     Returns:
         labels in `members`, and beside them `results`, each with `success`, `return_`, `length` and
-        `episodes`; `json()` is what `deflow evaluate --json` prints.
+        `episodes`; `to_json()` is what `deflow evaluate --json` prints.
 
     Raises:
         DeFlowError: there is no such run, no environment or no such policy, or a number is out of

@@ -49,7 +49,7 @@ def data() -> Dataset:
     return seen.dataset()
 
 
-def test_there_are_seven():
+def test_those_that_say_so_see_frames_and_all_are_tested():
     assert {name for name, cls in AGENTS.items() if cls.sees_frames} == set(SEEING)
 
 

@@ -93,7 +93,7 @@ def test_deflows_arrow_is_its_residual_and_contours_are_its_critic(deflow: RunFo
     np.testing.assert_allclose(
         view.value(view.base), agent.value(state, observations, view.base), rtol=1e-5
     )
-    assert view.json()["distance"] > 0
+    assert view.to_json()["distance"] > 0
 
 
 @pytest.mark.slow

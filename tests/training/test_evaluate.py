@@ -86,7 +86,7 @@ def test_each_episode_and_each_step_has_noise_of_its_own(learnt: RunFolder, once
 
 def test_what_training_logged_is_what_an_evaluation_finds(learnt: RunFolder):
     logged = [line for line in learnt.read_lines(learnt.evaluations) if line["step"] == 3000]
-    found = judge(learnt, episodes=30, seed=0, workers=2).json()
+    found = judge(learnt, episodes=30, seed=0, workers=2).to_json()
     for line, member in zip(logged, found["members"], strict=True):
         assert {**member, "episodes": None} == {
             **{name: line[name] for name in member},
@@ -98,7 +98,7 @@ def test_what_training_logged_is_what_an_evaluation_finds(learnt: RunFolder):
 def test_the_base_flow_may_be_judged_alone(learnt: RunFolder, once: Judgement):
     prior = judge(learnt, episodes=9, policy="prior", workers=2)
     assert played(prior) != played(once)
-    assert prior.json()["policy"] == "prior"
+    assert prior.to_json()["policy"] == "prior"
 
 
 def test_judging_leaves_the_folder_alone(learnt: RunFolder):

@@ -148,7 +148,7 @@ def test_the_distance_is_to_the_actions_of_the_data(found: OffPolicy):
 
 
 def test_a_part_that_an_agent_lacks_is_none_with_the_reason(found: OffPolicy):
-    for member in found.json()["members"]:
+    for member in found.to_json()["members"]:
         assert member["flow_loss"] is None
         assert member["calibration"] is None
         assert member["reasons"] == {
@@ -158,7 +158,7 @@ def test_a_part_that_an_agent_lacks_is_none_with_the_reason(found: OffPolicy):
 
 
 def test_what_is_held_out_is_said(found: OffPolicy):
-    document = json.loads(json.dumps(found.json()))
+    document = json.loads(json.dumps(found.to_json()))
     held = document["held_out"]
     assert held["episodes"] == 30
     assert held["source"].startswith("30 of 150 episodes")
@@ -178,7 +178,7 @@ def test_the_seed_fixes_everything_and_the_folder_stays_as_it_was(aiming: RunFol
 
     def members(seed: int) -> Any:
         options: dict[str, Any] = {"steps": 20, "settings": SMALL, "rows": 100}
-        return off_policy(aiming, dataset=DATA, seed=seed, **options).json()["members"]
+        return off_policy(aiming, dataset=DATA, seed=seed, **options).to_json()["members"]
 
     assert members(3) == members(3)
     assert members(3) != members(4)
@@ -255,7 +255,7 @@ def test_returns_that_a_cut_has_hidden_are_not_held_against_q(tmp_path: Path):
 def test_a_flow_policy_has_every_part(joint: RunFolder, data: Dataset):
     found = off_policy(joint, dataset=data, steps=2, settings=SMALL, rows=50)
     prior = off_policy(joint, dataset=data, steps=2, settings=SMALL, rows=50, policy="prior")
-    for member, base in zip(found.json()["members"], prior.json()["members"], strict=True):
+    for member, base in zip(found.to_json()["members"], prior.to_json()["members"], strict=True):
         assert member["reasons"] == {}
         low, high = member["flow_loss"]["interval"]
         # Near its start the flow tells little of a velocity of mean square 1 + E a^2.
@@ -271,7 +271,7 @@ def test_data_that_were_not_trained_on_are_looked_at_instead(aiming: RunFolder):
     found = off_policy(aiming, dataset=DATA, unseen=Own(other), steps=2, settings=SMALL)
     assert found.held_out.fit.fingerprint() == DATA.fingerprint()
     assert found.held_out.held.fingerprint() == other.fingerprint()
-    assert found.held_out.json()["episodes"] == 12
+    assert found.held_out.to_json()["episodes"] == 12
     assert "nothing was trained" in found.held_out.source
 
 
@@ -399,6 +399,9 @@ def test_intervals_are_over_groups_not_rows():
     assert many.interval == pytest.approx(few.interval)
     width = few.interval[1] - few.interval[0]
     assert width == pytest.approx(2 * 1.96 * values.std() / 50**0.5, rel=0.15)
-    assert bootstrap(mean_of([1.0, 1.0]), [0, 1]).json() == {"value": 1.0, "interval": [1.0, 1.0]}
+    assert bootstrap(mean_of([1.0, 1.0]), [0, 1]).to_json() == {
+        "value": 1.0,
+        "interval": [1.0, 1.0],
+    }
     nothing = bootstrap(slope_of([1.0, 1.0], [0.0, 2.0]), [0, 1])
-    assert nothing.json() == {"value": None, "interval": [None, None]}
+    assert nothing.to_json() == {"value": None, "interval": [None, None]}

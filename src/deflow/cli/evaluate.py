@@ -114,7 +114,7 @@ class Evaluate:
             best_of=self.best_of,
             env=self.env,
         )
-        document = {**found.json(), "best_of": self.best_of, **filmed}
+        document = {**found.to_json(), "best_of": self.best_of, **filmed}
         document |= scores_over(document["members"])
         if self.json:
             print_json(document)
@@ -172,7 +172,7 @@ class Evaluate:
             data_dir=self.data_dir,
         )
         if self.json:
-            print_json({**found.json(), "best_of": self.best_of})
+            print_json({**found.to_json(), "best_of": self.best_of})
         else:
             _print_off_policy(found)
         return 0
@@ -186,7 +186,7 @@ def _print_off_policy(found: OffPolicy) -> None:
 
     console = Console()
     for member in found.members:
-        document = member.json()
+        document = member.to_json()
         calibration = document["calibration"] or {}
         table = Table(title=f"{found.folder.path.name}, {member.member}", title_justify="left")
         table.add_column("held-out data")
@@ -207,7 +207,7 @@ def _print_off_policy(found: OffPolicy) -> None:
         console.print(table)
         for reason in member.reasons.values():
             console.print(reason)
-    document = found.held_out.json()
+    document = found.held_out.to_json()
     console.print(
         f"Held out: {document['source']} ({document['episodes']:,} episodes, "
         f"{document['transitions']:,} transitions). Fitted on {document['fitted_transitions']:,} "

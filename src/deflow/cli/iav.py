@@ -80,7 +80,7 @@ class Iav(SetOptions):
             )
             found = [one]
         if self.json:
-            records = [{**estimate.json(), "delta": _deltas(estimate)} for estimate in found]
+            records = [{**estimate.to_json(), "delta": _deltas(estimate)} for estimate in found]
             rest = {"choices": records} if self.all_choices else records[0]
             print_json({"dataset": data.name, **rest})
         else:

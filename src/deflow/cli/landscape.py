@@ -75,7 +75,7 @@ class Landscape:
         )
         plane = Plane.through(found[0].base, self.plane, self.seed)
         draw(found, plane, self.out, f"{folders[0].config().task}, state {self.state}")
-        records = [each.json() for each in found]
+        records = [each.to_json() for each in found]
         if self.json:
             axes, center = plane.axes.tolist(), plane.center.tolist()
             document = {"figure": str(self.out), "state": self.state, "runs": records}

@@ -78,7 +78,7 @@ class IAV:
     queries: int
     choices: Choices
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "value": self.value,
             "interval": list(self.interval),

@@ -84,7 +84,7 @@ class View:
         observations = jnp.broadcast_to(self.observation, (len(actions), len(self.observation)))
         return np.asarray(_value(self.agent, self.state, observations, jnp.asarray(actions)))
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """The samples, and in figures what the arrows show."""
         return {
             "run": self.name,

@@ -30,7 +30,7 @@ class Estimate:
     value: float
     interval: tuple[float, float]
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         """As plain data, in which what is not defined is None."""
         low, high = self.interval
         return {"value": _or_none(self.value), "interval": [_or_none(low), _or_none(high)]}

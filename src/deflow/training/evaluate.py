@@ -61,7 +61,7 @@ class Evaluation:
     def length(self) -> float:
         return float(np.mean([e.length for e in self.episodes]))
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "success": self.success,
             "return": self.return_,

@@ -37,7 +37,7 @@ class HeldOut:
     held: Dataset
     source: str
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "source": self.source,
             "episodes": len(np.unique(self.held.episodes)),

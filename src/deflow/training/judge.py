@@ -40,14 +40,14 @@ class Judgement:
     results: list[Evaluation]
     times: RolloutTimes
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "run_dir": str(self.folder.path),
             "policy": self.policy,
             "evaluation_seed": self.seed,
             "position": self.position,
             "members": [
-                {"member": member, **result.json()}
+                {"member": member, **result.to_json()}
                 for member, result in zip(self.members, self.results, strict=True)
             ],
             "seconds": self.times.total,

@@ -86,7 +86,7 @@ class OffPolicyMember:
     calibration: Calibration | None
     reasons: dict[str, str]
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {name: _plain(part) for name, part in vars(self).items()}
 
 
@@ -109,19 +109,19 @@ class OffPolicy:
         slowest = max(member.discount for member in self.members)
         return self.settings.unsettled(self.steps, slowest)
 
-    def json(self) -> dict[str, Any]:
+    def to_json(self) -> dict[str, Any]:
         return {
             "run_dir": str(self.folder.path),
             "policy": self.policy,
             "position": self.position,
-            "held_out": self.held_out.json(),
+            "held_out": self.held_out.to_json(),
             "fqe": {
                 "steps": self.steps,
                 "seed": self.seed,
                 "unsettled": self.unsettled,
                 **asdict(self.settings),
             },
-            "members": [member.json() for member in self.members],
+            "members": [member.to_json() for member in self.members],
         }
 
 
@@ -298,4 +298,4 @@ def _plain(part: Any) -> Any:
     """An estimate, or a calibration of several, as plain data."""
     if isinstance(part, Calibration):
         return {name: _plain(each) for name, each in vars(part).items()}
-    return part.json() if isinstance(part, Estimate) else part
+    return part.to_json() if isinstance(part, Estimate) else part

@@ -42,8 +42,8 @@ class Position:
     train_seconds: float = 0.0
     frozen: tuple[Frozen, ...] = ()
 
-    def json(self) -> dict[str, Any]:
-        return {**vars(self), "frozen": [entry.json() for entry in self.frozen]}
+    def to_json(self) -> dict[str, Any]:
+        return {**vars(self), "frozen": [entry.to_json() for entry in self.frozen]}
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Position:
@@ -189,7 +189,7 @@ class Recorder:
                     **where,
                     "member": member.label,
                     "seed": member.seed,
-                    **result.json(),
+                    **result.to_json(),
                     "evaluation_seconds": round(times.total, 3),
                 }
                 for member, result in zip(self.family.members, results, strict=True)
@@ -210,7 +210,7 @@ class Recorder:
             self.folder.checkpoints,
             self.total_step,
             {"arrays": self.kept(states), **(beside or {})},
-            {"position": self.position.json(), "members": members, **(more or {})},
+            {"position": self.position.to_json(), "members": members, **(more or {})},
             keep=self.config.keep_checkpoints,
         )
 

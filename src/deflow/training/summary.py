@@ -20,7 +20,7 @@ it."""
 
 def describe_scores(results: list[Evaluation]) -> str:
     """A word on an evaluation, by the most telling score that there is."""
-    records = [result.json() for result in results]
+    records = [result.to_json() for result in results]
     name = score_name(records)
     score = SCORES[name]
     values = [score.scale * record[name] for record in records]

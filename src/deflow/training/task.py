@@ -6,6 +6,7 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from deflow.agents.registry import AGENTS
 from deflow.core.errors import DeFlowError
 from deflow.core.frames import FEATURES, STACK
 from deflow.core.progress import console
@@ -133,9 +134,10 @@ def _check_online(config: TrainConfig, env: EnvSpec | None, *, seen: bool) -> No
 def require_sight(config: TrainConfig, name: str) -> None:
     """Raise `DeFlowError` where the agent cannot learn from frames."""
     if not config.agent.sees_frames:
+        seeing = ", ".join(agent for agent, cls in AGENTS.items() if cls.sees_frames)
         raise DeFlowError(
-            f"{name} is learned from frames, which {config.agent.name} cannot: choose one of bc, "
-            "iql, rebrac, ifql, fbrac, fql and deflow, or the same task from states."
+            f"{name} is learned from frames, which {config.agent.name} cannot: choose one of "
+            f"{seeing}, or the same task from states."
         )
 
 

@@ -54,7 +54,7 @@ class Trainer:
             if self.online:
                 loop = OnlineLoop(self.recorder, self.family, self.online, self.data)
                 loop.run(states, sound)
-        write_summary(self.folder, self.position.json())
+        write_summary(self.folder, self.position.to_json())
 
     def _offline(self, states: State) -> State:
         """The phases that learn from the data alone."""
