@@ -209,9 +209,9 @@ class TrainConfig:
 
     def to_json(self) -> dict[str, Any]:
         """A plain document; `from_json` reads it back."""
-        plain = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        plain["agent"] = {"name": name_of(self.agent), **settings_of(self.agent)}
-        document: dict[str, Any] = json.loads(json.dumps(plain, default=str))
+        values = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        values["agent"] = {"name": name_of(self.agent), **settings_of(self.agent)}
+        document: dict[str, Any] = json.loads(json.dumps(values, default=str))
         return document
 
     @classmethod

@@ -80,7 +80,7 @@ def load_donor(path: str, job: Job, like: State) -> State:
     members = len(meta["members"])
     wider = {
         "states": jax.tree.map(lambda leaf: np.empty((members, *leaf.shape[1:]), leaf.dtype), like),
-        "keys": np.empty((members, 2), np.uint32),
+        "keys": np.empty((members, *jax.random.key_data(jax.random.key(0)).shape), np.uint32),
     }
     try:
         states = checkpoint.load(sound, wider)["states"]

@@ -81,6 +81,10 @@ class Family:
         keys = jnp.stack([member.key("init") for member in self.members])
         return _init(self.agents, keys, spec)
 
+    def kept(self, states: State) -> dict[str, Any]:
+        """What a checkpoint holds of a family: its states, and the keys that made their draws."""
+        return {"states": states, "keys": jax.random.key_data(self.train_keys)}
+
     def first(self) -> Family:
         """The family of its first member alone."""
         arrays = replace(self, members=())

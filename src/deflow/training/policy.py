@@ -81,7 +81,7 @@ def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, di
     spec = folder.spec()
     family = Family.build(config.agent, members_of(config.seeds, config.over))
     sound = checkpoint.newest_sound(folder.checkpoints)
-    shapes = jax.eval_shape(lambda: {"states": family.init(spec), "keys": _key_data(family)})
+    shapes = jax.eval_shape(lambda: family.kept(family.init(spec)))
     return (
         config,
         family,
@@ -162,7 +162,3 @@ def load_policy(
     one = slice(fitting[0], fitting[0] + 1)
     agents, state = jax.tree.map(lambda leaf: leaf[one], (every_agent, states))
     return Policy(agents, state, spec, noise_seed, kind, transforms_of(folder))
-
-
-def _key_data(family: Family) -> jax.Array:
-    return jax.random.key_data(family.train_keys)

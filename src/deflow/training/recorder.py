@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 from jaxtyping import PyTree
 
@@ -209,7 +208,7 @@ class Recorder:
         checkpoint.save(
             self.folder.checkpoints,
             self.total_step,
-            {"arrays": self.kept(states), **(beside or {})},
+            {"arrays": self.family.kept(states), **(beside or {})},
             {"position": self.position.to_json(), "members": members, **(more or {})},
             keep=self.config.keep_checkpoints,
         )
@@ -222,11 +221,7 @@ class Recorder:
         lost = self._logged() - self.total_step
         again = f"; at least {lost:,} steps are done again" if lost > 0 else ""
         console.print(f"Going on from {phase} step {self.position.step:,} ({sound.name}){again}.")
-        return checkpoint.load(sound, self.kept(like))["states"], sound
-
-    def kept(self, states: State) -> dict[str, Any]:
-        """The arrays that every checkpoint holds."""
-        return {"states": states, "keys": jax.random.key_data(self.family.train_keys)}
+        return checkpoint.load(sound, self.family.kept(like))["states"], sound
 
     def begin_again(self) -> None:
         """Say what is lost where a run that was stopped had no checkpoint yet."""
