@@ -58,3 +58,11 @@ def shared() -> Path:
     if not folder.is_dir():
         pytest.skip("no reference material: there is no folder `shared` beside the clone")
     return folder
+
+
+@pytest.fixture(scope="session")
+def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The toy's data as a user's own file."""
+    from tests import toy  # It imports JAX, which is told of its device above.
+
+    return toy.save(tmp_path_factory.mktemp("data") / "toy.npz")

@@ -15,7 +15,7 @@ from tests.agents.small import CHAIN_DISCOUNT, SIZES, bandit, chain
 
 from deflow.agents.sac import SAC, SACState
 from deflow.core.errors import DeFlowError
-from deflow.core.types import Batch, Spec
+from deflow.core.types import Batch, Clock, Spec
 from deflow.nn.learner import polyak
 
 SPEC = Spec(observation_dim=4, action_dim=3, reward_range=(-1.0, 0.0), total_steps=10)

@@ -28,12 +28,6 @@ TINY = [str(word) for pair in OPTIONS.items() for word in pair] + ["--agent.hidd
 
 
 @pytest.fixture(scope="session")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy's data as a user's own file."""
-    return toy.save(tmp_path_factory.mktemp("data") / "toy.npz")
-
-
-@pytest.fixture(scope="session")
 def training(file: Path) -> Callable[..., int]:
     """`deflow train toy --data FILE` at its smallest, with further words."""
 

@@ -95,7 +95,9 @@ def listing(folder: Path) -> list[tuple[str, int, int]]:
 
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.6, 0.9, 0.999])
 @pytest.mark.parametrize("kind", WHOLE)
-def test_truncated(tmp_path: Path, kind: str, share: float) -> None:
+def test_a_truncated_file_is_refused_in_one_sentence(
+    tmp_path: Path, kind: str, share: float
+) -> None:
     make, inner = WHOLE[kind]
     path = make(tmp_path)
     file = path / inner if inner else path
@@ -108,7 +110,9 @@ def test_truncated(tmp_path: Path, kind: str, share: float) -> None:
 
 @pytest.mark.parametrize("seed", range(8))
 @pytest.mark.parametrize("kind", WHOLE)
-def test_flipped_bytes(tmp_path: Path, kind: str, seed: int) -> None:
+def test_flipped_bytes_are_read_or_refused_in_one_sentence(
+    tmp_path: Path, kind: str, seed: int
+) -> None:
     make, inner = WHOLE[kind]
     path = make(tmp_path)
     file = path / inner if inner else path
@@ -140,7 +144,9 @@ CASES = [
 
 
 @pytest.mark.parametrize(("make", "words"), CASES)
-def test_hostile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make, words: str) -> None:
+def test_a_hostile_file_is_refused_and_runs_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Make, words: str
+) -> None:
     evil = tmp_path / "evil"
     evil.mkdir()
     mark = tmp_path / "mark"

@@ -114,7 +114,9 @@ CASES: list[tuple[str, str, str, Any, str]] = [
         for kind, name, key, value, words in CASES
     ],
 )
-def test_arrays_that_are_none(tmp_path: Path, kind: str, key: str, value: Any, words: str) -> None:
+def test_arrays_of_the_wrong_kind_are_refused(
+    tmp_path: Path, kind: str, key: str, value: Any, words: str
+) -> None:
     arrays, read = READERS[kind][0](), READERS[kind][1]
     np.savez(tmp_path / "file.npz", **{**arrays, key: value})
     found = said(tmp_path / "file.npz", read)
@@ -153,7 +155,7 @@ def test_what_a_simulation_loses_is_not_written(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_truncated_or_lacking(tmp_path: Path, kind: str) -> None:
+def test_a_truncated_or_lacking_file_is_refused(tmp_path: Path, kind: str) -> None:
     make, read = READERS[kind]
     file = tmp_path / "file.npz"
     np.savez(file, **make())
@@ -168,7 +170,7 @@ def test_truncated_or_lacking(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_flipped_bytes(tmp_path: Path, kind: str) -> None:
+def test_flipped_bytes_are_read_or_refused(tmp_path: Path, kind: str) -> None:
     make, read = READERS[kind]
     for seed in range(24):
         np.savez(tmp_path / "file.npz", **make())
@@ -177,7 +179,7 @@ def test_flipped_bytes(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_what_exceeds_the_memory(
+def test_what_exceeds_the_memory_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     make, read = READERS[kind]

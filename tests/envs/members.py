@@ -16,6 +16,17 @@ from deflow.envs.seeded import SeededEnv, episode_seeds
 WALK = EnvSpec(entry="tests.envs.toys:Walk")
 
 
+def short(env_id: str, steps: int) -> EnvSpec:
+    """A task whose episodes are cut after so many steps."""
+    return EnvSpec(env_id=env_id, kwargs=(("max_episode_steps", steps),))
+
+
+def still(observations: Any, episodes: Any, steps: Any) -> Any:
+    """A policy that does nothing, of two actions."""
+    del episodes, steps
+    return np.zeros((*observations.shape[:2], 2), np.float32)
+
+
 def faulty(*faults: tuple[int, int, str, int]) -> EnvSpec:
     """Faults as (seed of a run, episode, kind, step)."""
     known = tuple(

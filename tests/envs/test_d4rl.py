@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 from gymnasium.wrappers import TimeLimit
+from tests.envs.d4rl import made
 
 from deflow.core.errors import DeFlowError
 from deflow.data.d4rl import TASKS
 from deflow.envs.d4rl import DIFFERENCES, make_d4rl
-from deflow.envs.make import EnvSpec, env_shapes, make_env, quiet
+from deflow.envs.make import EnvSpec, env_shapes, make_env
 
 pytest.importorskip("gymnasium_robotics")
 
@@ -41,12 +42,6 @@ ONE_OF_EACH = (
     "hopper-medium-replay-v2",
     "walker2d-medium-expert-v2",
 )
-
-
-def made(name: str) -> Any:
-    """The environment under its wrappers beside the wrapped one."""
-    with quiet():
-        return make_d4rl(name)
 
 
 def time_limit(env: Any) -> int:

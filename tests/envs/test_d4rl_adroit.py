@@ -7,17 +7,11 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from tests.envs.d4rl import made
 
 from deflow.core.errors import DeFlowError
-from deflow.envs.d4rl import make_d4rl
-from deflow.envs.make import quiet
 
 pytest.importorskip("gymnasium_robotics")
-
-
-def made(name: str) -> Any:
-    with quiet():
-        return make_d4rl(name)
 
 
 def d4rl_reward(kind: str, world: Any) -> float:

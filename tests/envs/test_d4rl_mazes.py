@@ -7,14 +7,9 @@ from typing import Any
 import gymnasium
 import numpy as np
 import pytest
+from tests.envs.d4rl import made
 
-from deflow.envs.d4rl import make_d4rl
 from deflow.envs.make import quiet
-
-
-def made(name: str) -> Any:
-    with quiet():
-        return make_d4rl(name)
 
 
 def ogbench_ant(size: str) -> Any:

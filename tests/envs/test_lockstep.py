@@ -9,17 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests import seen
-from tests.envs.members import WALK, alone, assert_same, drawn, faulty, here, rows
+from tests.envs.members import WALK, alone, assert_same, drawn, faulty, here, rows, short
 
 from deflow.core.errors import DeFlowError
 from deflow.envs.lockstep import APART, Lockstep
 from deflow.envs.make import EnvSpec
 
 PENDULUM = EnvSpec(entry="tests.envs.faults:pendulum")
-
-
-def short(env_id: str, steps: int) -> EnvSpec:
-    return EnvSpec(env_id=env_id, kwargs=(("max_episode_steps", steps),))
 
 
 @pytest.mark.parametrize(

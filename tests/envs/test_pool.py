@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.envs.members import still
 
 from deflow.core.errors import DeFlowError
 from deflow.envs.make import EnvSpec
@@ -21,11 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def toy(name: str, **kwargs: Any) -> EnvSpec:
     return EnvSpec(entry=f"tests.envs.toys:{name}", kwargs=tuple(kwargs.items()))
-
-
-def still(observations: Any, episodes: Any, steps: Any) -> Any:
-    del episodes, steps
-    return np.zeros((*observations.shape[:2], 2), np.float32)
 
 
 def alive(process: int) -> bool:

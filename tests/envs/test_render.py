@@ -2,11 +2,11 @@ from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.envs.members import WALK, still
 
 from deflow.core.errors import DeFlowError
 from deflow.envs.make import EnvSpec
@@ -15,13 +15,7 @@ from deflow.envs.pool import EnvPool
 from deflow.envs.render import record_episode, rendering_backend
 from deflow.envs.rollout import rollout
 
-WALK = EnvSpec(entry="tests.envs.toys:Walk")
 FRAMES = np.arange(20, dtype=np.uint8)[:, None, None, None] * np.ones((1, 12, 16, 3), np.uint8)
-
-
-def still(observations: Any, episodes: Any, steps: Any) -> Any:
-    del episodes, steps
-    return np.zeros((*observations.shape[:2], 2), np.float32)
 
 
 def test_a_maze_is_drawn() -> None:

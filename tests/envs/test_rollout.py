@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.envs.members import WALK, short
 from tests.envs.toys import Walk
 
 from deflow.core.errors import DeFlowError
@@ -11,12 +12,6 @@ from deflow.envs.make import EnvSpec
 from deflow.envs.pool import EnvPool
 from deflow.envs.rollout import EpisodeResult, rollout
 from deflow.envs.seeded import SeededEnv
-
-WALK = EnvSpec(entry="tests.envs.toys:Walk")
-
-
-def short(env_id: str, steps: int) -> EnvSpec:
-    return EnvSpec(env_id=env_id, kwargs=(("max_episode_steps", steps),))
 
 
 def wave(observations: Any, episodes: Any, steps: Any) -> Any:

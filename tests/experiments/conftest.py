@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +11,6 @@ from tests import toy
 from deflow import train
 from deflow.agents.registry import from_settings
 from deflow.training.run_folder import RunFolder
-
-
-@pytest.fixture(scope="session")
-def file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The toy's data as a user's own file."""
-    return toy.save(tmp_path_factory.mktemp("data") / "toy.npz")
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,7 @@ from tests.training.runs import Training, arrays, member
 
 from deflow import DeFlow
 from deflow.core.types import Spec
+from deflow.data.dataset import Dataset
 from deflow.training import checkpoint
 from deflow.training.config import TrainConfig
 from deflow.training.judge import judge
