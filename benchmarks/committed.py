@@ -42,11 +42,12 @@ def gathered(
     """The records of `out` with fresh ones in the place of their namesakes, in this order.
 
     The systems of one table are trained on several days, and on machines that do not keep the
-    others' run folders. Raises `DeFlowError` where not all were trained on the same data.
+    others' run folders or data. Sets of one recipe and seed differ there, since processors round
+    differently: each record names its own. Raises `DeFlowError` where they differ in size.
     """
     before = json.loads(out.read_text())["agents"] if out.is_file() else []
     records = {record["name"]: record for record in (*before, *fresh)}
-    prints = {record["provenance"]["dataset"]["fingerprint"] for record in records.values()}
-    if len(prints) > 1:
+    sets = [record["provenance"]["dataset"] for record in records.values()]
+    if len({(data["name"], data["episodes"], data["transitions"]) for data in sets}) > 1:
         raise DeFlowError(f"{out} holds records of other data: give another --out.")
     return [records[name] for name in order if name in records]

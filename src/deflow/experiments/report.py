@@ -252,8 +252,7 @@ def draw_curves(runs: Sequence[Curve], title: str, path: Path, *xs: str) -> None
     for axes in panels[1:]:
         axes.set_ylabel("")
     figure.suptitle(title)
-    if len(runs) > 1:
-        figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper")
     save_figure(figure, path)
 
 
