@@ -97,7 +97,7 @@ def test_a_kept_estimate_is_of_the_data_that_are_there(
     def estimated(dataset: Any) -> SimpleNamespace:
         asked.append(dataset)
         value = next(values)
-        return SimpleNamespace(value=value, json=lambda: {"value": value})
+        return SimpleNamespace(value=value, to_json=lambda: {"value": value})
 
     monkeypatch.setattr(script, "intrinsic_action_variance", estimated)
     found = []
