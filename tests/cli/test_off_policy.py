@@ -45,7 +45,9 @@ def test_what_does_not_go_together_is_said(finished: Path, refused: Callable[...
 def test_the_units_of_values_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
     folder = RunFolder(tmp_path)
     held = SimpleNamespace(
-        to_json=lambda: dict.fromkeys(("source", "episodes", "transitions", "fitted_transitions"), 1)
+        to_json=lambda: dict.fromkeys(
+            ("source", "episodes", "transitions", "fitted_transitions"), 1
+        )
     )
     found: Any = SimpleNamespace(folder=folder, members=[], held_out=held, steps=1, unsettled=0.0)
     for scale, said in ((1.0, False), (0.5, True)):
