@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from deflow.core.errors import DeFlowError
-from deflow.core.files import written_whole
+from deflow.core.files import write_json
 from deflow.training.run_folder import RunFolder
 
 CURVE = ("member", "phase", "step", "total_step", "train_seconds", "success")
@@ -18,8 +18,7 @@ CURVE = ("member", "phase", "step", "total_step", "train_seconds", "success")
 def write_result(out: Path, document: dict[str, Any]) -> None:
     """A script's result, whole or not at all: it may hold the only copy of what others measured."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    with written_whole(out) as temporary:
-        temporary.write_text(json.dumps(document, indent=1) + "\n")
+    write_json(out, document)
 
 
 def committed(document: dict[str, Any], command: str) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
+from committed import write_result
 from deflow.agents.deflow import DeFlow
-from deflow.core.files import write_json
 from deflow.core.types import Spec
 from deflow.envs.make import EnvSpec, make_env
 from deflow.envs.seeded import SeededEnv
@@ -93,8 +93,7 @@ def main() -> None:
         rows.append({"hidden": hidden, "lockstep": fast, "loop": slow, "ratio": round(ratio, 2)})
         print(rows[-1], flush=True)
     where = {**provenance({}), "command": "python benchmarks/evaluate.py", "env": ENV.name}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, {"rows": rows, **where})
+    write_result(options.out, {"rows": rows, **where})
 
 
 if __name__ == "__main__":

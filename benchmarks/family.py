@@ -16,8 +16,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from committed import write_result
 from deflow.agents.deflow import DeFlow
-from deflow.core.files import write_json
 from deflow.core.types import Spec
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
@@ -85,8 +85,7 @@ def main() -> None:
         print(schedule, json.dumps(document[schedule], indent=1), flush=True)
     document["provenance"] = provenance({"name": TASK, "fingerprint": dataset.fingerprint()})
     document["provenance"]["command"] = "python benchmarks/family.py"
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, document)
+    write_result(options.out, document)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from deflow.core.files import sha256, write_json
+from committed import write_result
+from deflow.core.files import sha256
 from deflow.core.trees import named_leaves
 from deflow.training.policy import load_family
 from deflow.training.run_folder import RunFolder, provenance
@@ -151,8 +152,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         home = options.home or Path(temporary)
         document = examine(options, home)
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, document)
+    write_result(options.out, document)
     print(f"{document['kills_passed']} of {options.kills} kills left no trace; see {options.out}.")
     sys.exit(0 if document["all_equal"] else 1)
 

@@ -81,6 +81,8 @@ def report(options: argparse.Namespace) -> None:
         if folder.finished()
     ]
     records = gathered(options.out, fresh, tuple(STEPS))
+    if not records:
+        return
     mark_best(records)
     for entry in records:
         entry["interval"] = interval([member["success"] for member in entry["members"]])

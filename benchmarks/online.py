@@ -94,6 +94,8 @@ def report(options: argparse.Namespace) -> None:
         if folder.finished()
     ]
     records = gathered(out, fresh, AGENTS)
+    if not records:
+        return
     document: dict[str, Any] = {
         "command": command,
         "task": options.task,

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from deflow.agents.registry import from_settings, name_of, preset, settings_of, usual_steps
 from deflow.core.agent import Agent
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, near
 from deflow.data.own import load_own
 from deflow.training.config import TrainConfig
 from deflow.training.delta import auto_of, with_delta
-from deflow.training.evaluate import PolicyKind
-from deflow.training.judge import Judgement, judge
+from deflow.training.judge import judge
 from deflow.training.run_folder import RunFolder
 from deflow.training.source import Data
 from deflow.training.task import env_name
@@ -75,51 +73,11 @@ def train(
     return train_config(config, data)
 
 
-def evaluate(
-    run: str | Path | RunFolder,
-    episodes: int = 50,
-    *,
-    seed: int = 0,
-    workers: int = 0,
-    policy: PolicyKind = "policy",
-    best_of: int | None = None,
-    env: str | None = None,
-) -> Judgement:
-    """Play episodes with every member of a run; nothing in its folder changes.
-
-    Args:
-        run: the run, or its folder.
-        episodes: episodes of every member.
-        seed: of environments and noise; the same seed gives the same episodes.
-        workers: processes that step environments; 0: one for each core.
-        policy: `policy`, or `prior` for the base flow alone.
-        best_of: take the critic's favourite of so many actions; None: as the run was configured,
-            of the base flow alone one.
-        env: your own environment, as `module:make`, where the run names none.
-
-    Returns:
-        labels in `members`, and beside them `results`, each with `success`, `return_`, `length` and
-        `episodes`; `to_json()` is what `deflow evaluate --json` prints.
-
-    Raises:
-        DeFlowError: there is no such run, no environment or no such policy, or a number is out of
-            range.
-    """
-    folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
-    return judge(
-        folder,
-        episodes=episodes,
-        seed=seed,
-        workers=workers,
-        policy=policy,
-        best_of=best_of,
-        env=env,
-    )
+evaluate = judge
 
 
 def _check_names(options: Mapping[str, Any]) -> None:
     known = [field.name for field in dataclasses.fields(TrainConfig)]
     for name in options.keys() - known:
-        near = difflib.get_close_matches(name, known, n=1)
-        hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
+        hint = near(name, known, f"there are {', '.join(known)}.", most=1)
         raise DeFlowError(f"Training has no option {name!r}; {hint}")

@@ -87,6 +87,26 @@ def test_a_result_that_is_cut_short_leaves_the_old_one(
     assert list(out.parent.iterdir()) == [out]
 
 
+def test_what_was_committed_stays_beside_what_is_new(lerobot: ModuleType, tmp_path: Path):
+    script = importlib.import_module("benchmarks.committed")
+
+    def entry(name: str, success: float, episodes: int = 3) -> dict[str, Any]:
+        data = {"name": "set", "episodes": episodes, "transitions": 30}
+        return {"name": name, "success": success, "provenance": {"dataset": data}}
+
+    out, order = tmp_path / "out.json", ("bc", "iql", "fql")
+    assert script.gathered(out, [], order) == []
+    script.write_result(out, {"agents": [entry("fql", 0.1), entry("bc", 0.2)]})
+    found = script.gathered(out, [entry("iql", 0.3), entry("bc", 0.4)], order)
+    assert [(each["name"], each["success"]) for each in found] == [
+        ("bc", 0.4),
+        ("iql", 0.3),
+        ("fql", 0.1),
+    ]
+    with pytest.raises(DeFlowError, match="records of other data"):
+        script.gathered(out, [entry("iql", 0.3, episodes=4)], order)
+
+
 def test_a_kept_estimate_is_of_the_data_that_are_there(
     lerobot: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -129,7 +129,8 @@ def test_seeds_spread_over_folders_are_put_together(
     one = written(tmp_path / "one", {0: [0.1], 1: [0.3]})
     two = written(tmp_path / "two", {2: [0.8]})
     other = written(tmp_path / "other", {3: [0.8]}, eval_seed=1)
-    (record,) = together([one, other, two])
+    folders = [one, other, two]
+    (record,) = together(folders, [overview(folder) for folder in folders])
     assert record["success"] == {
         "mean": pytest.approx(0.4),
         "std": pytest.approx(np.std([0.1, 0.3, 0.8])),
@@ -151,7 +152,7 @@ def test_only_what_is_the_same_but_for_seeds_is_put_together(tmp_path: Path):
     foreign = written(tmp_path / "foreign", {2: [0.5, 0.5]})
     foreign.write_json("provenance.json", {"dataset": {"fingerprint": "b"}})
     for other in (again, behind, unseen, foreign):
-        assert together([one, other]) == []
+        assert together([one, other], [overview(one), overview(other)]) == []
 
 
 @pytest.mark.parametrize("whole", [True, False])

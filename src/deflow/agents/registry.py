@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import json
 from collections.abc import Iterable
 from importlib import resources
@@ -28,7 +27,7 @@ from deflow.agents.sac import SAC
 from deflow.agents.srpo import SRPO
 from deflow.core.agent import Agent
 from deflow.core.entry import imported
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, near
 
 SYSTEMS: tuple[type[Agent], ...] = (
     BC,
@@ -79,8 +78,7 @@ def agent_class(name: str) -> type[Agent]:
         return AGENTS[name]
     if ":" in name:
         return _own_class(name)
-    near = difflib.get_close_matches(name.lower(), AGENTS, n=3, cutoff=0.65)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(AGENTS)}."
+    hint = near(name.lower(), AGENTS, f"there are {', '.join(AGENTS)}.", alike=0.65)
     raise DeFlowError(f"There is no agent {name!r}; {hint}")
 
 
@@ -124,9 +122,8 @@ def from_settings(name: str, settings: dict[str, Any]) -> Agent:
 
 def no_setting(name: str, key: str, known: Iterable[str]) -> DeFlowError:
     """What is said of a setting that an agent has not, with the nearest that it has."""
-    near = difflib.get_close_matches(key, list(known), n=1)
-    hint = f"; did you mean {near[0]}?" if near else "."
-    return DeFlowError(f"The agent {name} has no setting {key!r}{hint}")
+    hint = near(key, known, f"`deflow agents {name}` lists them.", most=1)
+    return DeFlowError(f"The agent {name} has no setting {key!r}; {hint}")
 
 
 def _as_setting(name: str, key: str, value: Any, default: Any) -> Any:

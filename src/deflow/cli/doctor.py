@@ -93,15 +93,8 @@ def _looked(group: str, check: Callable[[], list[Finding]]) -> list[Finding]:
     except ImportError as error:
         return [Finding(group, "look", f"not possible: {error}", False, "see the versions above")]
     except OSError as error:
-        return [
-            Finding(
-                group,
-                "look",
-                f"not possible: {error}",
-                False,
-                "mend that, or choose another folder",
-            )
-        ]
+        hint = "mend that, or choose another folder"
+        return [Finding(group, "look", f"not possible: {error}", False, hint)]
 
 
 def versions() -> list[Finding]:

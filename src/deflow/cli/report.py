@@ -56,7 +56,7 @@ class Report:
             draw_report(folders, self.figure, self.x)
         if self.json:
             records = [overview(folder) for folder in folders]
-            print_json([*records, *together(folders)])
+            print_json([*records, *together(folders, records)])
         else:
             print_report(folders)
         return 0

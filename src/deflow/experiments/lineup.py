@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deflow.core.errors import DeFlowError
+from deflow.core.errors import DeFlowError, first_line
 from deflow.core.progress import console
 from deflow.experiments.cost import mean_gflop, phase_costs
 from deflow.experiments.report import overview
@@ -62,8 +62,7 @@ def _reason(error: Exception) -> str:
     """What ended a run, in a sentence."""
     if isinstance(error, DeFlowError):
         return str(error)
-    first, *_ = [*str(error).splitlines(), ""]
-    return f"{type(error).__name__}: {first}"
+    return f"{type(error).__name__}: {first_line(error)}"
 
 
 def _train(config: TrainConfig, dataset: Data) -> None:

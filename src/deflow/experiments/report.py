@@ -61,22 +61,25 @@ def overview(folder: RunFolder) -> dict[str, Any]:
     return record
 
 
-def together(folders: Sequence[RunFolder]) -> list[dict[str, Any]]:
-    """A record, as of `overview`, for all folders that differ in their seeds alone, as where these
-    were spread over devices: over the members of all, with the seconds of all.
+def together(
+    folders: Sequence[RunFolder], records: Sequence[dict[str, Any]]
+) -> list[dict[str, Any]]:
+    """From each folder's `overview`, another for all that differ in their seeds alone, as where
+    these were spread over devices: over the members of all, with the seconds of all.
 
     There is none where a seed comes twice, the data differ, or not all members were judged, at the
     same steps. `run_dirs` are the folders; `run_dir` is None.
     """
-    groups: list[list[RunFolder]] = []
-    for folder in folders:
-        home = next((g for g in groups if all(_other_seeds(folder, own) for own in g)), None)
+    groups: list[list[int]] = []
+    for index, folder in enumerate(folders):
+        alike = (g for g in groups if all(_other_seeds(folder, folders[own]) for own in g))
+        home = next(alike, None)
         if home is None:
-            groups.append([folder])
+            groups.append([index])
         else:
-            home.append(folder)
+            home.append(index)
     found = []
-    for parts in ([overview(folder) for folder in group] for group in groups if len(group) > 1):
+    for parts in ([records[index] for index in group] for group in groups if len(group) > 1):
         members = [member for part in parts for member in part["members"]]
         count = sum(part["count"] for part in parts)
         if len(members) == count and len({tuple(m["mean_of_steps"]) for m in members}) == 1:
@@ -101,8 +104,7 @@ def _other_seeds(one: RunFolder, other: RunFolder) -> bool:
     a, b = one.config(), other.config()
     if a.differences(b) != ["seeds"] or {*a.seeds} & {*b.seeds}:
         return False
-    prints = {f.read_json("provenance.json")["dataset"]["fingerprint"] for f in (one, other)}
-    return len(prints) == 1
+    return bool(one.dataset()["fingerprint"] == other.dataset()["fingerprint"])
 
 
 def position_of(folder: RunFolder) -> dict[str, Any]:
@@ -167,7 +169,7 @@ def print_report(folders: Sequence[RunFolder]) -> None:
     """
     names = {str(folder.path): folder.path.name for folder in folders}
     own = [overview(folder) for folder in folders]
-    records = [*own, *together(folders)]
+    records = [*own, *together(folders, own)]
     online = any("before" in record for record in records)
     captions = ["Online: the evaluation before → the last one."] if online else []
     if any(not record["members"] for record in records):

@@ -73,29 +73,44 @@ def env_of(folder: RunFolder, env: str | None = None) -> EnvSpec:
     if known and given != known:
         raise DeFlowError(f"{folder.path} is judged in {known.name}: leave --env.")
     spec = folder.spec()
-    height, width, channels = spec.frame or (0, 0, 0)
-    seen = (height, width, channels // STACK) if spec.frame else (spec.observation_dim,)
+    seen: tuple[int, ...] = (spec.observation_dim,)
+    if spec.frame:
+        seen = (*spec.frame[:2], spec.frame[2] // STACK)
     check_widths((seen, spec.action_dim), given)
     return given
 
 
 def judge(
-    folder: RunFolder,
+    run: str | Path | RunFolder,
+    episodes: int = 50,
     *,
-    episodes: int,
     seed: int = 0,
     workers: int = 0,
     policy: PolicyKind = "policy",
     best_of: int | None = None,
     env: str | None = None,
 ) -> Judgement:
-    """Play `episodes` episodes with every member of a run; nothing in the folder changes.
+    """Play episodes with every member of a run; nothing in its folder changes.
 
-    `env` is the environment of a run that names none, as `module:make`. `best_of` takes the
-    critic's favourite of so many proposals, of the policy or of the base flow; by default of as
-    many as the run was configured with, of the base flow alone of one. Raises `DeFlowError` where
-    the agent has no such choice, or no base flow, or a number is out of range.
+    Args:
+        run: the run, or its folder.
+        episodes: episodes of every member.
+        seed: of environments and noise; the same seed gives the same episodes.
+        workers: processes that step environments; 0: one for each core.
+        policy: `policy`, or `prior` for the base flow alone.
+        best_of: take the critic's favourite of so many actions; None: as the run was configured,
+            of the base flow alone one.
+        env: your own environment, as `module:make`, where the run names none.
+
+    Returns:
+        labels in `members`, and beside them `results`, each with `success`, `return_`, `length` and
+        `episodes`; `to_json()` is what `deflow evaluate --json` prints.
+
+    Raises:
+        DeFlowError: there is no such run, environment, policy or choice, or a number is out of
+            range.
     """
+    folder = run if isinstance(run, RunFolder) else RunFolder.open(Path(run))
     require("episodes", episodes, at_least=1)
     require("workers", workers, at_least=0)
     place = env_of(folder, env)

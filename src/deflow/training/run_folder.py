@@ -78,7 +78,7 @@ class RunFolder:
         # Made beside its place and moved there: a kill leaves a whole folder or none.
         place = path.resolve()
         # A run is resumed from any folder.
-        data_dir = config.data_dir and config.data_dir.expanduser().absolute()
+        data_dir = config.data_dir and config.data_dir.absolute()
         draft = cls(place.with_name(f".{place.name}.{os.getpid()}.partial"))
         try:
             shutil.rmtree(draft.path, ignore_errors=True)
