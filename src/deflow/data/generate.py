@@ -54,7 +54,7 @@ def generate(
     Writes `<dataset>.npz` (`episodes` trajectories), `<dataset>-val.npz` (a tenth as many, at least
     one) and `<dataset>.json` (settings, versions, checksums) into `data_dir`. On one kind of
     machine the .npz files are the same, byte for byte, for any number of workers and after any
-    kill: every episode has its own seed. Processors that round differently make other episodes. A
+    kill: every episode has its own seed. Another kind, which rounds differently, may make others. A
     call with the same settings goes on where a killed one stopped, and does nothing where the files
     are complete. Worker processes are spawned, so a script calls this under
     `if __name__ == "__main__":`. An expert that walked is kept beside the set as
