@@ -75,7 +75,7 @@ def test_the_files_are_the_same_for_one_worker_and_two(dataset: str, tmp_path: P
     [
         "cube-double-play-v0",
         pytest.param("cube-double-noisy-v0", marks=pytest.mark.slow),
-        "scene-play-v0",
+        pytest.param("scene-play-v0", marks=pytest.mark.slow),
         pytest.param("scene-noisy-v0", marks=pytest.mark.slow),
         "puzzle-3x3-play-v0",
         pytest.param("puzzle-3x3-noisy-v0", marks=pytest.mark.slow),

@@ -300,6 +300,7 @@ def test_a_shared_behaviour_is_not_swept():
         dataclasses.replace(config, flow_from="somewhere").validate()
 
 
+@pytest.mark.slow
 def test_a_flow_that_has_learnt_online_is_refused_and_one_that_was_frozen_is_not(
     training: Training, flow_first: RunFolder, data: Dataset, tmp_path: Path
 ):

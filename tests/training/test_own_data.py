@@ -140,6 +140,7 @@ def test_a_run_on_a_file_goes_on_as_it_was_read(
     assert_same(RunFolder(tmp_path / "whole"), RunFolder(tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_delta_comes_from_the_data_where_it_is_asked_for(
     trained: Callable[..., RunFolder], capsys: pytest.CaptureFixture[str]
 ):

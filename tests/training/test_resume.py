@@ -65,7 +65,7 @@ STOPS = [
 
 
 SLOW = pytest.mark.slow
-FEW = STOPS[1:3] + STOPS[5:7]
+FEW = STOPS[1:3] + STOPS[5:8]
 """Those that differ least from others, and are left to the slow tests."""
 
 
