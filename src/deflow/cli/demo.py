@@ -24,8 +24,8 @@ class Demo:
     """From nothing to a policy that picks up a cube: data, training, evaluation.
 
     Generates play data with OGBench's own oracle, trains DeFlow with the flow first, and evaluates
-    the policy beside its own base flow, 50 episodes each. Seven to eight minutes on two cores. Call
-    it again to go on where it was stopped, or to see the result of a finished one.
+    the policy beside its own base flow, 50 episodes each. Seven to fourteen minutes on two cores.
+    Call it again to go on where it was stopped, or to see the result of a finished one.
 
     Examples:
       deflow demo

@@ -31,7 +31,7 @@ COMMANDS = {
     "data export": ("deflow.cli.export", "Export", "write a set or your own data as a Minari set"),
     "data iav": ("deflow.cli.iav", "Iav", "how much actions differ where states are alike"),
     "doctor": ("deflow.cli.doctor", "Doctor", "versions, devices, rendering, data, network"),
-    "demo": ("deflow.cli.demo", "Demo", "data, training and evaluation in eight minutes"),
+    "demo": ("deflow.cli.demo", "Demo", "data, training and evaluation in some ten minutes"),
 }
 
 AGAIN = {
