@@ -3,7 +3,7 @@
 Cube-single task 1, 3x256 and 4x512, batch 256: DeFlow with its prior learning and frozen, and FQL;
 one seed and four in lockstep. Each is warmed up for 200 steps and timed over the next 400, split
 into acting, the environments and updating; beside them the GFLOP of an update's matrix products and
-of an action, by count. For a quiet machine: a few minutes, nothing is evaluated or kept. Writes
+of an action, by count. For a quiet machine: 25 to 40 minutes, nothing is evaluated or kept. Writes
 `benchmarks/results/online_step.json`.
 """
 
@@ -93,6 +93,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/online_step.json"))
     options = parser.parse_args()
     generate("cube-single-play-v0", episodes=300, workers=2, data_dir=options.data_dir)
+    about = provenance({"name": "cube-single-play-v0", "episodes": 300})
     rows = []
     for size in options.sizes:
         for name, agent in SYSTEMS.items():
@@ -100,7 +101,6 @@ def main() -> None:
             for seeds in (1, 4):
                 rows.append({"system": name, "size": size, **measured(sized, seeds, options)})
                 print(rows[-1], flush=True)
-    about = provenance({"name": "cube-single-play-v0", "episodes": 300})
     about["command"] = f"python benchmarks/online_step.py --sizes {' '.join(options.sizes)}"
     document = {"warm_steps": WARM, "timed_steps": TIMED, "rows": rows, "provenance": about}
     write_result(options.out, document)

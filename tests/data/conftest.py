@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
+from tests.shared_work import folder_of_all
 
 from deflow.core.files import locked
 from deflow.data.generate import generate
@@ -24,9 +24,7 @@ SETS = (
 def small_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with two short training episodes and one validation episode of each set. Tests
     only read it: of pytest-xdist's workers one makes it for all."""
-    base = tmp_path_factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "small-sets"
-    folder.mkdir(exist_ok=True)
+    folder = folder_of_all(tmp_path_factory, "small-sets")
     with locked(folder / ".making", busy=lambda: None):
         for dataset in SETS:
             generate(dataset, episodes=2, workers=1, seed=0, data_dir=folder, steps=STEPS)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests import toy
+from tests.shared_work import folder_of_all
 from tests.training.runs import Training
 
 from deflow import DeFlow, train
+from deflow.core.files import locked
 from deflow.data.dataset import Dataset
 from deflow.training.run_folder import RunFolder
 
@@ -33,27 +36,46 @@ def training(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trainin
 
 
 @pytest.fixture(scope="session")
-def joint(training: Training) -> RunFolder:
+def for_all(
+    training: Training, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., RunFolder]:
+    """A run by name, that one of pytest-xdist's workers trains for all: each has a copy."""
+    made = folder_of_all(tmp_path_factory, "toy-runs")
+
+    def run(name: str, settings: dict[str, Any] | None = None, **options: Any) -> RunFolder:
+        with locked(made / f".{name}", busy=lambda: None):
+            if not (made / name).exists():
+                training(settings, **options).path.rename(made / name)
+        return RunFolder(Path(shutil.copytree(made / name, tmp_path_factory.mktemp("run") / name)))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def joint(for_all: Callable[..., RunFolder]) -> RunFolder:
     """A finished joint run of two seeds."""
-    return training(schedule="joint", env=toy.ENV, eval_episodes=4)
+    return for_all("joint", schedule="joint", env=toy.ENV, eval_episodes=4)
 
 
 @pytest.fixture(scope="session")
-def flow_first(training: Training) -> RunFolder:
+def flow_first(for_all: Callable[..., RunFolder]) -> RunFolder:
     """A finished run of two seeds whose flow came first."""
-    return training(schedule="flow-first", env=toy.ENV, eval_episodes=4)
+    return for_all("flow-first", schedule="flow-first", env=toy.ENV, eval_episodes=4)
 
 
 @pytest.fixture(scope="session")
-def shared_flow(training: Training) -> RunFolder:
+def shared_flow(for_all: Callable[..., RunFolder]) -> RunFolder:
     """The same with one flow for both."""
-    return training(schedule="flow-first", share_flow=True, env=toy.ENV, eval_episodes=4)
+    return for_all(
+        "shared-flow", schedule="flow-first", share_flow=True, env=toy.ENV, eval_episodes=4
+    )
 
 
 @pytest.fixture(scope="session")
-def learnt(training: Training) -> RunFolder:
+def learnt(for_all: Callable[..., RunFolder]) -> RunFolder:
     """A run long enough to solve the toy, from data in which every second episode strays."""
-    return training(
+    return for_all(
+        "learnt",
         {"hidden": (32, 32), "batch_size": 64, "learning_rate": 1e-3, "delta": 0.2, "tau": 0.02},
         dataset=toy.dataset(episodes=150),
         schedule="flow-first",
@@ -70,7 +92,6 @@ def learnt(training: Training) -> RunFolder:
 @pytest.fixture
 def copied(tmp_path: Path) -> Callable[[RunFolder], RunFolder]:
     """A copy of a run, to be damaged or gone on with."""
-    import shutil
 
     def copy(folder: RunFolder) -> RunFolder:
         return RunFolder(Path(shutil.copytree(folder.path, tmp_path / folder.path.name)))
