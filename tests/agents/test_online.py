@@ -37,7 +37,7 @@ def test_those_that_learn_online_are_these():
 @pytest.mark.parametrize(
     "name",
     [
-        name if name in ("calql", "deflow", "iql") else pytest.param(name, marks=pytest.mark.slow)
+        name if name == "deflow" else pytest.param(name, marks=pytest.mark.slow)
         for name in sorted(GOING_ON | {"calql"})
     ],
 )

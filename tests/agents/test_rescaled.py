@@ -26,7 +26,9 @@ FEW: dict[str, Any] = {"backup_samples": 2}
     "own",
     [
         ReBRAC(**SMALL, reward_scale=100.0, reward_bias=7.0),
-        CAC(**SMALL, **FEW, reward_scale=100.0, reward_bias=7.0),
+        pytest.param(
+            CAC(**SMALL, **FEW, reward_scale=100.0, reward_bias=7.0), marks=pytest.mark.slow
+        ),
     ],
     ids=["rebrac", "cac"],
 )

@@ -88,6 +88,7 @@ def test_the_actor_rests_between_its_steps_and_the_critics_do_not(batch: Batch):
         assert not eqx.tree_equal(before.target_critic, after.target_critic)
 
 
+@pytest.mark.slow
 def test_where_it_steps_it_steps_as_it_would_at_every_update(batch: Batch):
     always, seldom = RLPD(**SMALL), RLPD(**SMALL, actor_every=4)
     state = begun(always, SPEC)

@@ -209,6 +209,7 @@ def samples() -> np.ndarray:
     return np.asarray(trained(jax.random.split(jax.random.key(0), 3)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(3))
 def test_a_small_model_finds_both_modes(samples: np.ndarray, seed: int):
     drawn = samples[seed]

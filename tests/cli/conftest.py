@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from tests import toy
+from tests.shared_work import copy_of
 
 from deflow.cli import main
 
@@ -43,9 +44,11 @@ def training(file: Path) -> Callable[..., int]:
 @pytest.fixture(scope="session")
 def finished(training: Callable[..., int], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished run of two seeds."""
-    path = tmp_path_factory.mktemp("run") / "finished"
-    assert training(path, "--seeds", 0, 1) == 0
-    return path
+
+    def make(path: Path) -> None:
+        assert training(path, "--seeds", 0, 1) == 0
+
+    return copy_of(tmp_path_factory, "finished", make)
 
 
 @pytest.fixture

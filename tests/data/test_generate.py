@@ -77,7 +77,7 @@ def test_the_files_are_the_same_for_one_worker_and_two(dataset: str, tmp_path: P
         pytest.param("cube-double-noisy-v0", marks=pytest.mark.slow),
         pytest.param("scene-play-v0", marks=pytest.mark.slow),
         pytest.param("scene-noisy-v0", marks=pytest.mark.slow),
-        "puzzle-3x3-play-v0",
+        pytest.param("puzzle-3x3-play-v0", marks=pytest.mark.slow),
         pytest.param("puzzle-3x3-noisy-v0", marks=pytest.mark.slow),
         "pointmaze-medium-navigate-v0",
         pytest.param("pointmaze-teleport-navigate-v0", marks=pytest.mark.slow),

@@ -9,11 +9,10 @@ from typing import Any
 
 import pytest
 from tests import toy
-from tests.shared_work import folder_of_all
+from tests.shared_work import copy_of
 from tests.training.runs import Training
 
 from deflow import DeFlow, train
-from deflow.core.files import locked
 from deflow.data.dataset import Dataset
 from deflow.training.run_folder import RunFolder
 
@@ -39,14 +38,13 @@ def training(data: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Trainin
 def for_all(
     training: Training, tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[..., RunFolder]:
-    """A run by name, that one of pytest-xdist's workers trains for all: each has a copy."""
-    made = folder_of_all(tmp_path_factory, "toy-runs")
+    """A run by name, which one of pytest-xdist's workers trains for all: each has a copy."""
 
     def run(name: str, settings: dict[str, Any] | None = None, **options: Any) -> RunFolder:
-        with locked(made / f".{name}", busy=lambda: None):
-            if not (made / name).exists():
-                training(settings, **options).path.rename(made / name)
-        return RunFolder(Path(shutil.copytree(made / name, tmp_path_factory.mktemp("run") / name)))
+        def make(path: Path) -> None:
+            training(settings, run_dir=path, **options)
+
+        return RunFolder(copy_of(tmp_path_factory, name, make))
 
     return run
 

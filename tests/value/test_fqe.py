@@ -110,7 +110,13 @@ def test_the_value_of_a_fixed_policy_on_a_chain_is_recovered():
 
 
 @pytest.mark.parametrize(
-    ("masks", "discount"), [((1, 1, 1), 0.9), ((0, 0, 0), 0.9), ((1, 1, 0), 0.7)], ids=str
+    ("masks", "discount"),
+    [
+        ((1, 1, 1), 0.9),
+        pytest.param((0, 0, 0), 0.9, marks=pytest.mark.slow),
+        pytest.param((1, 1, 0), 0.7, marks=pytest.mark.slow),
+    ],
+    ids=str,
 )
 def test_a_missing_mask_or_a_wrong_discount_is_no_such_value(masks: Any, discount: float):
     assert chain_error(masks, discount).min() > 0.2
