@@ -12,23 +12,23 @@ import pytest
 from deflow.core.files import locked
 
 
-def folder_of_all(factory: pytest.TempPathFactory, name: str) -> Path:
-    """A folder of this test run that every worker sees; whoever writes there holds a lock."""
-    base = factory.getbasetemp()
-    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
-    folder.mkdir(exist_ok=True)
-    return folder
-
-
-def copy_of(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
-    """This worker's copy of a folder; who comes first has `make` write it to the path it is given.
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that every worker reads and none changes; who comes first has `make` fill it.
 
     Where that fails, nothing is left to those who come after.
     """
-    home = folder_of_all(factory, "made-once")
+    base = factory.getbasetemp()
+    home = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made-once"
+    home.mkdir(exist_ok=True)
     with locked(home / f".{name}", busy=lambda: None):
         if not (home / name).exists():
             draft = factory.mktemp("draft") / name
             make(draft)
             draft.rename(home / name)
-    return Path(shutil.copytree(home / name, factory.mktemp("copy") / name))
+    return home / name
+
+
+def copy_of(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """This worker's own copy of such a folder."""
+    made = made_once(factory, name, make)
+    return Path(shutil.copytree(made, factory.mktemp("copy") / name))

@@ -5,9 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tests.shared_work import folder_of_all
+from tests.shared_work import made_once
 
-from deflow.core.files import locked
 from deflow.data.generate import generate
 
 STEPS = 40
@@ -24,8 +23,9 @@ SETS = (
 def small_sets(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with two short training episodes and one validation episode of each set. Tests
     only read it: of pytest-xdist's workers one makes it for all."""
-    folder = folder_of_all(tmp_path_factory, "small-sets")
-    with locked(folder / ".making", busy=lambda: None):
+
+    def make(folder: Path) -> None:
         for dataset in SETS:
             generate(dataset, episodes=2, workers=1, seed=0, data_dir=folder, steps=STEPS)
-    return folder
+
+    return made_once(tmp_path_factory, "small-sets", make)
