@@ -3,7 +3,7 @@
 Cube-single task 1, 3x256 and 4x512, batch 256: DeFlow with its prior learning and frozen, and FQL;
 one seed and four in lockstep. Each is warmed up for 200 steps and timed over the next 400, split
 into acting, the environments and updating; beside them the GFLOP of an update's matrix products and
-of an action, by count. For a quiet machine: 25 to 40 minutes, nothing is evaluated or kept. Writes
+of an action, by count. For a quiet machine: some half an hour, nothing is evaluated or kept. Writes
 `benchmarks/results/online_step.json`.
 """
 
