@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from deflow.core.errors import DeFlowError
 from deflow.core.files import write_json
-from deflow.training.run_folder import RunFolder
+from deflow.training.run_folder import RunFolder, provenance
 
 CURVE = ("member", "phase", "step", "total_step", "train_seconds", "success")
 """What is kept of each evaluation: enough to draw it again."""
+
+
+STARTED = datetime.now(UTC).isoformat(timespec="seconds")
+"""When a script began: this module is read before any of its work."""
+
+
+def made_by(command: str, dataset: dict[str, Any] | None = None) -> dict[str, Any]:
+    """What a script's result says of where it comes from; a run's own folder says it for a run."""
+    return {**provenance(dataset or {}), "started": STARTED, "command": command}
 
 
 def write_result(out: Path, document: dict[str, Any]) -> None:

@@ -17,14 +17,13 @@ from typing import Any
 
 import numpy as np
 
-from committed import write_result
+from committed import made_by, write_result
 from deflow.agents.deflow import DeFlow
 from deflow.core.types import Spec
 from deflow.envs.make import EnvSpec, make_env
 from deflow.envs.seeded import SeededEnv
 from deflow.training.evaluate import Evaluator, batched_act
 from deflow.training.family import Family, Member
-from deflow.training.run_folder import provenance
 
 ENV = EnvSpec("cube-single-singletask-task1-v0")
 SPEC = Spec(28, 5, (-1.0, 0.0), 1)
@@ -92,7 +91,7 @@ def main() -> None:
         ratio = fast["episodes_per_second"] / slow["episodes_per_second"]
         rows.append({"hidden": hidden, "lockstep": fast, "loop": slow, "ratio": round(ratio, 2)})
         print(rows[-1], flush=True)
-    where = {**provenance({}), "command": "python benchmarks/evaluate.py", "env": ENV.name}
+    where = {**made_by("python benchmarks/evaluate.py"), "env": ENV.name}
     write_result(options.out, {"rows": rows, **where})
 
 

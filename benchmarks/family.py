@@ -16,7 +16,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from committed import write_result
+from committed import made_by, write_result
 from deflow.agents.deflow import DeFlow
 from deflow.core.types import Spec
 from deflow.data.generate import generate
@@ -24,7 +24,6 @@ from deflow.data.names import parse_task
 from deflow.data.ogbench import load_task
 from deflow.training.device_data import DeviceData
 from deflow.training.family import Family, Member, compute_rows, run_chunk
-from deflow.training.run_folder import provenance
 
 TASK, STEPS, MEMBERS, LIMIT, FLOOR = "cube-single-play-singletask-task1-v0", 200, 4, 1e-4, 1e-6
 
@@ -83,8 +82,8 @@ def main() -> None:
         alone = [losses(agent, [seed], data, spec, schedule) for seed in range(MEMBERS)]
         document[schedule] = compare(together, alone)
         print(schedule, json.dumps(document[schedule], indent=1), flush=True)
-    document["provenance"] = provenance({"name": TASK, "fingerprint": dataset.fingerprint()})
-    document["provenance"]["command"] = "python benchmarks/family.py"
+    about = {"name": TASK, "fingerprint": dataset.fingerprint()}
+    document["provenance"] = made_by("python benchmarks/family.py", about)
     write_result(options.out, document)
 
 

@@ -19,12 +19,11 @@ from typing import Any
 
 import numpy as np
 
-from deflow.core.files import write_json
+from committed import made_by, write_result
 from deflow.data.generate import generate
 from deflow.data.iav import choices_table
 from deflow.data.ogbench import read_set, to_dataset
 from deflow.data.provenance import file_entry
-from deflow.training.run_folder import provenance
 
 PUBLISHED = {"cube-double-play-v0": 0.013, "puzzle-3x3-play-v0": 0.007}
 
@@ -73,7 +72,6 @@ def main() -> None:
     document: dict[str, Any] = {"command": "python benchmarks/iav_choices.py", "sets": {}}
     if options.out.exists():
         document["sets"] = json.loads(options.out.read_text())["sets"]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     for name in options.sets:
         kept = document["sets"].get(name, {})
         asked = {"episodes": options.episodes, "queries": options.queries}
@@ -81,9 +79,8 @@ def main() -> None:
             document["sets"][name] = measure(name, options)
         document["published"] = PUBLISHED
         document["ordered"] = ordered(document["sets"])
-        document["provenance"] = provenance({})
-        document["provenance"]["command"] = document["command"]
-        write_json(options.out, document)
+        document["provenance"] = made_by(document["command"])
+        write_result(options.out, document)
     for row in document["ordered"]:
         values = ", ".join(f"{name} {value:.4f}" for name, value in row["values"].items())
         print(f"off by a factor of {row['factor']:.2f}: {values}; {row['choices']}")

@@ -25,11 +25,11 @@ from typing import Any
 
 import numpy as np
 
-from committed import write_result
+from committed import made_by, write_result
 from deflow.core.files import sha256
 from deflow.core.trees import named_leaves
 from deflow.training.policy import load_family
-from deflow.training.run_folder import RunFolder, provenance
+from deflow.training.run_folder import RunFolder
 from moments import SET, STAGES, Begun, Kill, Plan, data_kills, describe, training_kills
 
 PATIENCE = 900.0
@@ -193,8 +193,6 @@ def examine(options: argparse.Namespace, home: Path) -> dict[str, Any]:
     for kill in kills:
         # A command after the kill went on, and the end does not tell that there was one.
         kill.ok = equal and kill.children_gone
-    about = provenance({"name": SET, "episodes": options.episodes})
-    about["command"] = shlex.join(["python", *sys.argv])
     return {
         "all_equal": equal,
         "kills_passed": sum(kill.ok for kill in kills),
@@ -205,7 +203,9 @@ def examine(options: argparse.Namespace, home: Path) -> dict[str, Any]:
         "seconds": round(time.monotonic() - began, 1),
         "end": result,
         "kills": [kill.to_json() for kill in kills],
-        "provenance": about,
+        "provenance": made_by(
+            shlex.join(["python", *sys.argv]), {"name": SET, "episodes": options.episodes}
+        ),
     }
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import gymnasium
 import numpy as np
 
+from committed import made_by, write_result
 from d4rl_sets import MAZE, SEED, collect_maze
 from deflow.agents.bc import BC
 from deflow.agents.deflow import DeFlow
@@ -33,7 +34,7 @@ from deflow.experiments.lineup import train_all
 from deflow.training.config import TrainConfig
 from deflow.training.judge import judge
 from deflow.training.off_policy import off_policy
-from deflow.training.run_folder import RunFolder, provenance
+from deflow.training.run_folder import RunFolder
 from deflow.value.fqe import FQE
 
 COMMAND = "python benchmarks/lerobot.py"
@@ -245,13 +246,9 @@ def main() -> None:
         "seed": SEED,
         "delta": {"factor": factor, "intrinsic_action_variance": variance.to_json()},
         "runs": runs,
-        "provenance": {
-            **provenance({"name": MAZE, "fingerprint": prints["lerobot"]}),
-            "command": COMMAND,
-        },
+        "provenance": made_by(COMMAND, {"name": MAZE, "fingerprint": prints["lerobot"]}),
     }
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, document)
+    write_result(options.out, document)
     report(document)
 
 

@@ -23,14 +23,13 @@ import jax.numpy as jnp
 import numpy as np
 from matplotlib.figure import Figure
 
-from committed import write_result
+from committed import made_by, write_result
 from deflow.agents.registry import AGENTS
 from deflow.core.agent import Agent, Phase
 from deflow.core.types import Spec
 from deflow.data.dataset import Dataset
 from deflow.training.device_data import DeviceData, device_columns
 from deflow.training.family import Family, compute_rows, members_of, run_chunk
-from deflow.training.run_folder import provenance
 
 RADIUS, WIDTH, NEAR = 0.6, 0.05, 0.2
 """Where the modes stand, their deviation, and how far from one still counts as there."""
@@ -176,7 +175,7 @@ def main() -> None:
         "rows": rows,
         "steps": options.steps,
         "settings": {name: {**SIZES, **SYSTEMS[name]} for name in options.agents},
-        "provenance": {**provenance({}), "command": shlex.join(["python", *sys.argv])},
+        "provenance": made_by(shlex.join(["python", *sys.argv])),
     }
     write_result(options.out, document)
     draw(samples, rows, options.figure)

@@ -23,11 +23,11 @@ from typing import Any
 import numpy as np
 import orbax.checkpoint as ocp
 
-from committed import write_result
+from committed import made_by, write_result
 from deflow.data.generate import generate
 from deflow.training import checkpoint
 from deflow.training.online import BOOKS, REPLAY
-from deflow.training.run_folder import RunFolder, provenance
+from deflow.training.run_folder import RunFolder
 from kills import arrays, finish, start, untimed
 from moments import TASK
 
@@ -133,15 +133,14 @@ def main() -> None:
             "books": my_books == your_books,
             "evaluations": untimed(killed, killed.evaluations) == untimed(whole, whole.evaluations),
         }
-    about = provenance({"name": "cube-single-play-v0", "episodes": EPISODES})
-    about["command"] = f"python benchmarks/online_kills.py --kills {options.kills}"
+    command = f"python benchmarks/online_kills.py --kills {options.kills}"
     document = {
         "seed": options.seed,
         "online_steps": steps,
         "after_each_kill": kills,
         "whole_after_each": all(kill["whole"] for kill in kills),
         "equal_at_the_end": equal,
-        "provenance": about,
+        "provenance": made_by(command, {"name": "cube-single-play-v0", "episodes": EPISODES}),
     }
     write_result(options.out, document)
     print(json.dumps(equal))

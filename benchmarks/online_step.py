@@ -19,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from committed import write_result
+from committed import made_by, write_result
 from deflow.agents.deflow import DeFlow
 from deflow.agents.fql import FQL
 from deflow.core.agent import Agent
@@ -28,7 +28,6 @@ from deflow.core.types import Spec
 from deflow.data.generate import generate
 from deflow.experiments.cost import phase_costs
 from deflow.training.config import TrainConfig
-from deflow.training.run_folder import provenance
 from deflow.training.train import train
 from schedules import TASK
 
@@ -93,7 +92,6 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/online_step.json"))
     options = parser.parse_args()
     generate("cube-single-play-v0", episodes=300, workers=2, data_dir=options.data_dir)
-    about = provenance({"name": "cube-single-play-v0", "episodes": 300})
     rows = []
     for size in options.sizes:
         for name, agent in SYSTEMS.items():
@@ -101,7 +99,8 @@ def main() -> None:
             for seeds in (1, 4):
                 rows.append({"system": name, "size": size, **measured(sized, seeds, options)})
                 print(rows[-1], flush=True)
-    about["command"] = f"python benchmarks/online_step.py --sizes {' '.join(options.sizes)}"
+    command = f"python benchmarks/online_step.py --sizes {' '.join(options.sizes)}"
+    about = made_by(command, {"name": "cube-single-play-v0", "episodes": 300})
     document = {"warm_steps": WARM, "timed_steps": TIMED, "rows": rows, "provenance": about}
     write_result(options.out, document)
 

@@ -20,10 +20,10 @@ import jax
 import numpy as np
 from matplotlib.figure import Figure
 
+from committed import made_by, write_result
 from deflow import train
 from deflow.agents.registry import from_settings, preset
 from deflow.agents.shared.shifted import PAD, draw_offsets, shift
-from deflow.core.files import write_json
 from deflow.core.frames import STACK
 from deflow.data.dataset import Dataset
 from deflow.data.generate import generate
@@ -31,7 +31,7 @@ from deflow.data.names import parse_task
 from deflow.data.visual import load_training
 from deflow.training.curve import save_figure
 from deflow.training.device_data import DeviceData
-from deflow.training.run_folder import RunFolder, provenance
+from deflow.training.run_folder import RunFolder
 from deflow.training.task import env_name
 
 TASK = "visual-cube-single-play-singletask-task1-v0"
@@ -152,10 +152,9 @@ def main() -> None:
             )
             document[name] = learned(run, options.steps)
         print(name, json.dumps(document[name]), flush=True)
-    document["provenance"] = provenance({"name": TASK, "fingerprint": dataset.fingerprint()})
-    document["provenance"]["command"] = "python benchmarks/pixels.py"
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, document)
+    about = {"name": TASK, "fingerprint": dataset.fingerprint()}
+    document["provenance"] = made_by("python benchmarks/pixels.py", about)
+    write_result(options.out, document)
 
 
 if __name__ == "__main__":

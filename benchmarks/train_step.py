@@ -20,12 +20,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from committed import made_by, write_result
 from deflow.agents.deflow import DeFlow
-from deflow.core.files import write_json
 from deflow.core.types import Spec
 from deflow.training.device_data import DeviceData
 from deflow.training.family import Family, Member, run_chunk
-from deflow.training.run_folder import provenance
 
 OBSERVATION, ACTION, BATCH, EULER = 37, 5, 256, 10
 Product = tuple[int, int, int]
@@ -243,10 +242,7 @@ def main() -> None:
         for members in (1, 4):
             rows.append(measure(tuple(options.hidden), schedule, members, options.steps))
             print(rows[-1], flush=True)
-    where = provenance({})
-    where["command"] = "python benchmarks/train_step.py"
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json(options.out, {"rows": rows, **where})
+    write_result(options.out, {"rows": rows, **made_by("python benchmarks/train_step.py")})
 
 
 if __name__ == "__main__":
