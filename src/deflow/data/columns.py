@@ -52,8 +52,9 @@ def returns_of(
     trajectory.
 
     A stretch that was cut off and never did better than `worst` is taken to go on like that for
-    ever (Cal-QL's rule for failures); any other that was cut off counts what it holds (a
-    derivation: Cal-QL's sets have no such).
+    ever (Cal-QL's rule for failures); any other that was cut off counts what it holds. Both are
+    derivations for play data, in which a trajectory goes on after a success: Cal-QL's rule is for
+    whole trajectories, and its sets have none that was cut off on its way.
     """
     ends = last | (masks == 0)
     stretch = np.cumsum(ends) - ends
