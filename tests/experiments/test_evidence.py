@@ -23,9 +23,8 @@ SCRIPTS = Path(__file__).parents[2] / "benchmarks"
 
 
 @pytest.fixture
-def lerobot(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+def lerobot() -> ModuleType:
     """The script, which imports another one as scripts do."""
-    monkeypatch.syspath_prepend(str(SCRIPTS))
     return importlib.import_module("benchmarks.lerobot")
 
 
