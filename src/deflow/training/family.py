@@ -92,7 +92,8 @@ class Family:
         return replace(one, members=self.members[:1])
 
 
-@partial(jax.jit, static_argnums=2)
+# It runs once, so its time is the compiler's: without optimisation a fifth, measured for DeFlow.
+@partial(jax.jit, static_argnums=2, compiler_options={"xla_backend_optimization_level": 0})
 def _init(agents: Agent, keys: PRNGKeyArray, spec: Spec) -> State:
     return jax.vmap(lambda agent, key: agent.init(key, spec))(agents, keys)
 
