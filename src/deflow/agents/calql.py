@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
@@ -23,13 +22,10 @@ from deflow.core.agent import ONLINE, Online, Phase
 from deflow.core.settings import setting
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.extraction.multiplier import MultiplierForm
-from deflow.nn.learner import Learner, Model
-from deflow.nn.mlp import MLP, Linear
+from deflow.nn.learner import Learner
+from deflow.nn.orthogonal import orthogonal
 from deflow.value.conservative import Candidates, conservative_loss, learnt_weight, weight_loss
 from deflow.value.td import Aggregation, Critic, td_target
-
-HEAD_GAIN = 0.01
-"""Of the orthogonal last layers; the others have the square root of two."""
 
 
 class CalQLState(SACState):
@@ -171,24 +167,3 @@ class CalQL(Rescaled, SAC):
         soft = q - self.temperature(state) * log_probs if self.entropy_backup else q
         best = q.argmax(0, keepdims=True)
         return jnp.take_along_axis(soft, best, 0)[0]
-
-
-def orthogonal(model: Model, key: PRNGKeyArray) -> Model:
-    """The model with orthogonal kernels in every MLP: gain sqrt(2), and HEAD_GAIN at its end."""
-
-    def layers(model: Any) -> list[tuple[Linear, float]]:
-        nodes = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, MLP))
-        nets = [node for node in nodes if isinstance(node, MLP)]
-        return [
-            (layer, HEAD_GAIN if layer is net.layers[-1] else 2**0.5)
-            for net in nets
-            for layer in net.layers
-        ]
-
-    found = layers(model)
-    kernels = [
-        jax.nn.initializers.orthogonal(gain)(own_key, layer.weight.shape)
-        for own_key, (layer, gain) in zip(jax.random.split(key, len(found)), found, strict=True)
-    ]
-    drawn: Model = eqx.tree_at(lambda m: [layer.weight for layer, _ in layers(m)], model, kernels)
-    return drawn
