@@ -21,7 +21,7 @@ def check_donor(config: TrainConfig, job: Job) -> None:
     """Raise `DeFlowError` where `config.flow_from` cannot be used; before anything is written."""
     assert config.flow_from is not None
     family = Family.build(config.agent, members_of(config.seeds, config.over))
-    load_donor(config.flow_from, job, jax.eval_shape(lambda: family.init(job.spec)))
+    load_donor(config.flow_from, job, family.shapes(job.spec))
     other = _first_of(RunFolder.open(Path(config.flow_from)).config())
     for name in config.agent.behavior_settings:
         theirs, ours = getattr(other, name), getattr(config.agent, name)

@@ -77,9 +77,17 @@ class Family:
             members=tuple(members),
         )
 
+    @property
+    def init_keys(self) -> PRNGKeyArray:
+        return jnp.stack([member.key("init") for member in self.members])
+
     def init(self, spec: Spec) -> State:
-        keys = jnp.stack([member.key("init") for member in self.members])
-        return _init(self.agents, keys, spec)
+        """The members' first states, stacked."""
+        return _init(self.agents, self.init_keys, spec)
+
+    def shapes(self, spec: Spec) -> State:
+        """What `init` returns, as shapes and types; nothing is built."""
+        return jax.eval_shape(partial(_first_states, spec=spec), self.agents, self.init_keys)
 
     def kept(self, states: State) -> dict[str, Any]:
         """What a checkpoint holds of a family: its states, and the keys that made their draws."""
@@ -92,10 +100,16 @@ class Family:
         return replace(one, members=self.members[:1])
 
 
-# It runs once, so its time is the compiler's: without optimisation a fifth, measured for DeFlow.
-@partial(jax.jit, static_argnums=2, compiler_options={"xla_backend_optimization_level": 0})
-def _init(agents: Agent, keys: PRNGKeyArray, spec: Spec) -> State:
+def _first_states(agents: Agent, keys: PRNGKeyArray, spec: Spec) -> State:
     return jax.vmap(lambda agent, key: agent.init(key, spec))(agents, keys)
+
+
+_init = jax.jit(
+    _first_states,
+    static_argnames="spec",
+    # It runs once, so its time is the compiler's: without optimisation a fifth, for DeFlow.
+    compiler_options={"xla_backend_optimization_level": 0},
+)
 
 
 def run_chunk(

@@ -7,8 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import jax
-
 from deflow.agents.registry import from_settings, name_of, settings_of
 from deflow.core.agent import Agent
 from deflow.core.checks import require
@@ -129,7 +127,7 @@ def _check_networks(folder: RunFolder, config: TrainConfig, job: Job) -> None:
 
     def shapes(agent: Agent) -> Any:
         family = Family.build(agent, members_of(config.seeds, config.over))
-        return jax.eval_shape(lambda: family.init(job.spec))
+        return family.shapes(job.spec)
 
     if shapes(config.agent) != shapes(folder.config().agent):
         raise DeFlowError(

@@ -81,7 +81,7 @@ def load_family(folder: RunFolder) -> tuple[TrainConfig, Family, State, Spec, di
     spec = folder.spec()
     family = Family.build(config.agent, members_of(config.seeds, config.over))
     sound = checkpoint.newest_sound(folder.checkpoints)
-    shapes = jax.eval_shape(lambda: family.kept(family.init(spec)))
+    shapes = jax.eval_shape(family.kept, family.shapes(spec))
     return (
         config,
         family,
