@@ -12,6 +12,7 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,6 @@ import numpy as np
 
 from deflow.agents.rebrac import ReBRAC
 from deflow.agents.shared import Trained
-from deflow.core.agent import Update
 from deflow.core.errors import DeFlowError
 from deflow.core.trees import named_leaves, path_name
 from deflow.core.types import Batch, Clock, Metrics, Spec
@@ -71,15 +71,14 @@ def _repeat(config: dict[str, Any], official: Official, data: Arrays) -> list[Co
     spec = Spec(config["state_dim"], config["action_dim"], (-1.0, 0.0), 1_000_000)
     state = read_state(agent.init(jax.random.key(0), spec), official, data)
     found: list[Comparison] = []
+    compiled = cache(partial(read_update, agent, spec))  # one offline, one online
     updates = sum(key.startswith("loss") for key in data)
     for k in range(updates):
         batch, noise = read_batch(data, k, official.fields), official.noise(data, k)
-        clock = read_clock(agent, data, k)
-        learn, update = read_update(agent, spec, official.online(config, k))
-        gradients, metrics = learn(state, batch, noise, clock)
+        update = compiled(official.online(config, k))
+        gradients, metrics, state = update(state, batch, noise, read_clock(agent, data, k))
         found += compare_metrics(official, metrics, data, k)
         found += compare_gradients(by_official_name(gradients, official), data, k)
-        state, _ = update(agent, state, batch, noise, clock)
     found += compare_parameters(by_official_name(state, official), data, f"params{updates}")
     return found + compare_actions(agent, state, data)
 
@@ -140,11 +139,17 @@ def read_state(template: Any, official: Official, data: Arrays) -> Any:
     return jax.tree_util.tree_map_with_path(recorded, template)
 
 
-def read_update(agent: Any, spec: Spec, online: bool) -> tuple[Callable[..., Any], Update]:
-    """The gradients of an update, and the update."""
-    if online:
-        return agent.online_gradients, agent.online(spec, 1).phase.update
-    return agent.gradients, agent.phases(spec, "joint")[0].update
+def read_update(agent: Any, spec: Spec, online: bool) -> Callable[..., Any]:
+    """An update, compiled as in training, which also returns its gradients and metrics."""
+    learn = agent.online_gradients if online else agent.gradients
+    phase = agent.online(spec, 1).phase if online else agent.phases(spec, "joint")[0]
+
+    @jax.jit
+    def update(state: Any, batch: Batch, noise: Any, clock: Clock) -> tuple[Any, Metrics, Any]:
+        gradients, metrics = learn(state, batch, noise, clock)
+        return gradients, metrics, phase.update(agent, state, batch, noise, clock)[0]
+
+    return update
 
 
 def read_batch(data: Arrays, k: int, fields: tuple[str, ...]) -> Batch:
