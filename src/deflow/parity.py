@@ -22,6 +22,7 @@ import numpy as np
 
 from deflow.agents.rebrac import ReBRAC
 from deflow.agents.shared import Trained
+from deflow.core.device import ONCE
 from deflow.core.errors import DeFlowError
 from deflow.core.trees import named_leaves, path_name
 from deflow.core.types import Batch, Clock, Metrics, Spec
@@ -140,11 +141,12 @@ def read_state(template: Any, official: Official, data: Arrays) -> Any:
 
 
 def read_update(agent: Any, spec: Spec, online: bool) -> Callable[..., Any]:
-    """An update, compiled as in training, which also returns its gradients and metrics."""
+    """An update as one program, which also returns its gradients and metrics; a file has two or
+    three, so that the compiler is not asked for a fast one."""
     learn = agent.online_gradients if online else agent.gradients
     phase = agent.online(spec, 1).phase if online else agent.phases(spec, "joint")[0]
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=ONCE)
     def update(state: Any, batch: Batch, noise: Any, clock: Clock) -> tuple[Any, Metrics, Any]:
         gradients, metrics = learn(state, batch, noise, clock)
         return gradients, metrics, phase.update(agent, state, batch, noise, clock)[0]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
-from tests.agents.small import Trained, train
+from tests.agents.small import Trained, once, train
 
 from deflow.core.agent import Agent, Phase
 from deflow.core.types import Batch, Clock, Spec
@@ -28,19 +28,22 @@ def observed(spec: Spec, size: int) -> Batch:
     )
 
 
-@eqx.filter_jit
+# As in training, settings are data: agents that differ in numbers alone share a program.
+
+
+@partial(once, static_argnames="spec")
 def begun(agent: Any, spec: Spec, seed: int = 0) -> Any:
     """An agent's state before training."""
     return agent.init(jax.random.key(seed), spec)
 
 
-@eqx.filter_jit
+@once
 def gradients(agent: Any, state: Any, batch: Batch, noise: Any) -> Any:
     """Of one update, with its metrics."""
     return agent.gradients(state, batch, noise, Clock(jnp.asarray(0)))
 
 
-@eqx.filter_jit
+@partial(once, static_argnames="spec")
 def updated(agent: Any, spec: Spec, state: Any, batch: Batch, noise: Any, step: Any = 0) -> Any:
     """One update of the online phase, with its metrics."""
     clock = Clock(jnp.asarray(step))

@@ -89,7 +89,7 @@ def test_rebrac_climbs_until_the_penalty_holds_it():
     assert np.abs(actions[..., 1]).max() < 0.1
 
 
-@pytest.mark.parametrize("sees", ["state-action", "state"])
+@pytest.mark.parametrize("sees", ["state-action", pytest.param("state", marks=pytest.mark.slow)])
 def test_refinement_improves_each_mode_only_if_it_sees_the_action(sees: Any):
     delta = 0.005
     agent = DeFlow(**SIZES, delta=delta, residual_sees=sees)

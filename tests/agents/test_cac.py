@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from jaxtyping import Array
+from tests.agents.small import once
 
 from deflow.agents.cac import CAC, ActNoise, CACState
 from deflow.behavior.consistency import sample_actions
@@ -24,6 +25,9 @@ SMALL: dict[str, Any] = {"hidden": (16, 16), "batch_size": 8, "backup_samples": 
 
 def agent(**options: Any) -> CAC:
     return CAC(**{**SMALL, **options})
+
+
+critic_gradient = once(CAC.critic_gradient)
 
 
 class Linear(eqx.Module):
@@ -51,14 +55,15 @@ def batch() -> Batch:
 @pytest.fixture(scope="module")
 def state() -> CACState:
     """Networks whose averages stand apart from them."""
-    begun = jax.jit(agent().init, static_argnums=1)(jax.random.key(2), SPEC)
     apart = lambda tree: jax.tree.map(lambda leaf: 0.9 * leaf + 0.01, tree)  # noqa: E731
-    moved: CACState = eqx.tree_at(
-        lambda s: (s.target_critic, s.ema_actor),
-        begun,
-        (apart(begun.target_critic), apart(begun.ema_actor)),
-    )
-    return moved
+
+    @once
+    def moved() -> CACState:
+        begun = agent().init(jax.random.key(2), SPEC)
+        averages = apart(begun.target_critic), apart(begun.ema_actor)
+        return eqx.tree_at(lambda s: (s.target_critic, s.ema_actor), begun, averages)
+
+    return moved()
 
 
 # Critics ---------------------------------------------------------------------------------------
@@ -70,13 +75,16 @@ def test_the_target_takes_each_critics_best_action_and_then_the_smaller(
 ):
     own = agent(normalize_target=normalized)
     actions = jax.random.uniform(jax.random.key(3), (3, 8, 2), minval=-1)
-    _, metrics = own.critic_gradient(state, batch, actions)
-    each = np.stack([state.target_critic(batch.next_observations, a) for a in actions], axis=1)
+    _, metrics = critic_gradient(own, state, batch, actions)
+    values = once(lambda critic, obs, actions: critic(obs, actions))
+    each = np.stack(
+        [values(state.target_critic, batch.next_observations, a) for a in actions], axis=1
+    )
     next_q = each.max(1).min(0)
     target = np.asarray(batch.rewards + 0.99 * batch.masks * next_q)
     if normalized:
         target = target / (target.std(ddof=1) + 1e-6)
-    q = np.asarray(state.critic.model(batch.observations, batch.actions))
+    q = np.asarray(values(state.critic.model, batch.observations, batch.actions))
     expected = ((q[0] - target) ** 2).mean() + ((q[1] - target) ** 2).mean()
     np.testing.assert_allclose(metrics["critic/loss"], expected, rtol=1e-4)
 
@@ -93,7 +101,8 @@ def test_a_coin_names_the_critic_that_is_raised_and_the_other_is_its_unit():
 
 
 def test_both_sides_of_the_coin_are_drawn():
-    coins = [agent().draw_update(jax.random.key(i), SPEC).coin for i in range(12)]
+    coin = once(lambda key: agent().draw_update(key, SPEC).coin)
+    coins = [coin(jax.random.key(i)) for i in range(12)]
     assert {bool(coin) for coin in coins} == {False, True}
 
 
@@ -106,18 +115,19 @@ def test_an_update_takes_its_targets_from_the_averaged_actor_and_cuts_each_gradi
     noise = agent().draw_update(jax.random.key(4), SPEC)
     own = agent(grad_clip=1e-3)
 
-    @jax.jit
+    @once
     def found(state: CACState) -> Any:
         return own.gradients(state, batch, noise, Clock(jnp.asarray(30)), ramp=100)
 
     grads, metrics = found(state)
-    stepped = own.stepped(state, grads, Clock(jnp.asarray(30)))
+    stepped = once(own.stepped)(state, grads, Clock(jnp.asarray(30)))
     for name in ("actor", "critic"):
         first_moment = optax.tree_utils.tree_get(getattr(stepped, name).moments, "mu")
         np.testing.assert_allclose(optax.tree.norm(first_moment), 0.1 * 1e-3, rtol=1e-3)
         assert optax.tree.norm(grads[name]) > 1e-2
-    next_actions = sample_actions(state.ema_actor, batch.next_observations, noise.target)
-    _, expected = agent().critic_gradient(state, batch, next_actions)
+    sampled = once(sample_actions)
+    next_actions = sampled(state.ema_actor, batch.next_observations, noise.target)
+    _, expected = critic_gradient(agent(), state, batch, next_actions)
     np.testing.assert_allclose(metrics["critic/loss"], expected["critic/loss"], rtol=1e-4)
     same_average = eqx.tree_at(lambda s: s.ema_actor, state, state.actor.model)
     assert not np.allclose(found(same_average)[1]["critic/loss"], metrics["critic/loss"])
@@ -128,8 +138,8 @@ def test_an_update_takes_its_targets_from_the_averaged_actor_and_cuts_each_gradi
 def test_the_averaged_actor_moves_at_every_fifth_step_after_a_thousand(state: CACState):
     own = agent()
     grads = {"actor": (), "critic": ()}
-    averaged = jax.jit(lambda step: own.averaged(state, grads, Clock(step))["ema_actor"])
-    moved = polyak(state.ema_actor, state.actor.model, 0.005)
+    averaged = once(lambda step: own.averaged(state, grads, Clock(step))["ema_actor"])
+    moved = once(polyak)(state.ema_actor, state.actor.model, 0.005)
     for step, due in [(0, False), (995, False), (1000, True), (1001, False), (1005, True)]:
         found = averaged(jnp.asarray(step))
         for one, other in zip(
@@ -157,9 +167,9 @@ def test_actions_are_drawn_by_a_softmax_of_the_smaller_target(state: CACState):
     gumbel = jax.random.gumbel(jax.random.key(6), (count, 4))
     each = jnp.broadcast_to(drawn.samples, (count, *drawn.samples.shape))
     observations = jnp.zeros((count, 3))
-    taken = own.act(known, observations, ActNoise(each, gumbel))
+    taken = once(own.act)(known, observations, ActNoise(each, gumbel))
     noise = jnp.moveaxis(drawn.samples, -2, 0)
-    candidates = np.asarray(sample_actions(state.actor.model, observations[0], noise))
+    candidates = np.asarray(once(sample_actions)(state.actor.model, observations[0], noise))
     q = (candidates @ np.asarray(slopes).T).min(-1)
     expected = np.exp(q) / np.exp(q).sum()
     hit = (np.abs(np.asarray(taken)[:, None] - candidates) < 1e-5).all(-1)

@@ -28,7 +28,7 @@ FEW: dict[str, Any] = {
     "agent",
     [
         FQL(**SETTINGS),
-        IQL(**SETTINGS),
+        pytest.param(IQL(**SETTINGS), marks=pytest.mark.slow),
         pytest.param(ReBRAC(**SETTINGS, alpha_critic=0.0), marks=pytest.mark.slow),
         pytest.param(Floq(**SETTINGS, **FEW), marks=pytest.mark.slow),
     ],
@@ -41,6 +41,7 @@ def test_values_of_the_chain(agent: Agent):
     np.testing.assert_allclose(values, np.tile(CHAIN_VALUES, (3, 1)), atol=0.12)
 
 
+@pytest.mark.slow
 def test_the_penalty_on_next_actions_lowers_rebracs_values():
     """Actions of the data are uniform, so that a penalty always costs something, but at the end."""
     found = train(ReBRAC(**SETTINGS, alpha_critic=1.0), chain(), 2000)

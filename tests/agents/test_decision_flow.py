@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+from tests.agents.small import once
 
 from deflow.agents.decision_flow import DecisionFlow, DFDir, DFDiv, DFState
 from deflow.core.agent import Phase
@@ -46,20 +47,21 @@ def stepped(request: Any, batch: Batch) -> tuple[DecisionFlow, DFState, DFState,
     own = request.param(**SMALL)
     *_, phase = own.phases(SPEC, "staged")
 
-    @jax.jit
-    def run(key: Array) -> Any:
+    @once
+    def begun(key: Array) -> DFState:
         state = own.init(key, SPEC)
         if own.name == "df-div":
             apart = jax.tree.map(lambda leaf: 0.9 * leaf, state.target_flow_value)
             state = eqx.tree_at(lambda s: s.target_flow_value, state, apart)
-        noise = phase.draw(own, key)
-        first, second = (
-            phase.update(own, state, batch, noise, Clock(jnp.asarray(step), 2))[0]
-            for step in (0, 1)
-        )
-        return state, first, second
+        return state
 
-    return own, *run(jax.random.key(2))
+    @once
+    def update(state: DFState, step: Array) -> DFState:
+        noise = phase.draw(own, jax.random.key(2))
+        return phase.update(own, state, batch, noise, Clock(step, 2))[0]
+
+    state = begun(jax.random.key(2))
+    return own, state, *(update(state, jnp.asarray(step)) for step in (0, 1))
 
 
 def test_behaviour_comes_first_then_values_then_the_policy():
@@ -128,7 +130,7 @@ def test_a_dropped_previous_action_narrows_the_value_alone():
 def test_the_value_sees_the_previous_action_where_asked(batch: Batch, flag: bool):
     own = DFDiv(**SMALL, previous_action=flag)
 
-    @jax.jit
+    @once
     def loss(shift: Array) -> Array:
         state = own.init(jax.random.key(2), SPEC)
         noise = own.draw_states(jax.random.key(3), SPEC)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
+from tests.agents.small import once
 
 from deflow.agents.idql import IDQL, IDQLState, share_behavior
 from deflow.behavior.diffusion import denoise
@@ -161,7 +162,7 @@ def test_each_phase_moves_its_own_networks_and_averages(states):
     behavior, value = own.phases(SPEC, "staged")
     batch = bandit(jax.random.key(2), 128)
 
-    @partial(jax.jit, static_argnums=0)
+    @partial(once, static_argnums=0)
     def moved(phase: Phase, step: Array) -> IDQLState:
         noise = phase.draw(own, jax.random.key(3))
         return phase.update(own, state, batch, noise, Clock(step))[0]

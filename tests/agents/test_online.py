@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from tests.agents.online import begun, observed
+from tests.agents.small import once
 
 from deflow.agents.registry import AGENTS, from_settings
 from deflow.core.types import Clock, Spec
@@ -50,7 +51,7 @@ def test_the_update_is_the_same_and_has_its_own_clock(name: str):
     state = begun(own, SPEC)
     key, clock = jax.random.key(1), Clock(jnp.asarray(1))
     both = [
-        eqx.filter_jit(phase.update)(own, state, batch, phase.draw(own, key), clock)
+        once(phase.update)(own, state, batch, phase.draw(own, key), clock)
         for phase in (joint, online)
     ]
     assert eqx.tree_equal(*both)

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.agents.small import once
 
 from deflow import parity
 from deflow.agents.ifql import IFQL
@@ -50,7 +51,7 @@ def test_a_mutation_is_noticed(shared: Path, name: str, monkeypatch: pytest.Monk
 def record(file: Path, config: dict[str, Any], agent: IFQL) -> None:
     """Two updates of our own IFQL in the official format."""
     spec, official = Spec(4, 3, (-1.0, 0.0), 10), OFFICIAL["ifql"]
-    state = jax.jit(agent.init, static_argnums=1)(jax.random.key(0), spec)
+    state = once(agent.init, static_argnums=1)(jax.random.key(0), spec)
     data: dict[str, Any] = {"config": json.dumps(config)}
     update = read_update(agent, spec, online=False)
 

@@ -18,6 +18,7 @@ import optax
 import pytest
 from tests.agents.online import begun, observed
 
+from deflow.core.device import ONCE
 from deflow.core.types import Batch, Spec
 from deflow.official import OFFICIAL
 from deflow.parity import by_official_name, check
@@ -115,7 +116,9 @@ def record(file: Path, config: dict[str, Any]) -> None:
     keep("params0", {**models, "target_critic": target_critic})
     adam = optax.adam(config["lr"])
     moments = adam.init(eqx.filter(models, eqx.is_array))
-    learn = eqx.filter_jit(eqx.filter_value_and_grad(total_loss, has_aux=True))
+    learn = eqx.filter_jit(
+        eqx.filter_value_and_grad(total_loss, has_aux=True), compiler_options=ONCE
+    )
     names = ("observations", "actions", "rewards", "masks", "next_observations")
     data["act/observations"], last = batch.observations, None
     for k in range(UPDATES):

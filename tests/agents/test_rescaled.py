@@ -5,12 +5,12 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.agents.online import begun, observed
+from tests.agents.small import once
 
 from deflow.agents.cac import CAC
 from deflow.agents.rebrac import ReBRAC
@@ -40,7 +40,7 @@ def test_losses_are_those_of_the_rewards_that_were_asked_for(own: Any):
     (phase,) = own.phases(SPEC, "joint")
     noise = phase.draw(own, jax.random.key(1))
 
-    @eqx.filter_jit
+    @once
     def losses(agent: Any, batch: Any) -> Any:
         return phase.update(agent, state, batch, noise, Clock(jnp.asarray(1)))[1]
 
@@ -68,7 +68,7 @@ def test_an_actor_may_have_a_rate_of_its_own():
     batch, state = observed(SPEC, 8), begun(own, SPEC)
     (phase,) = own.phases(SPEC, "joint")
     noise = phase.draw(own, jax.random.key(1))
-    new = jax.jit(lambda: phase.update(own, state, batch, noise, Clock(jnp.asarray(1))))()[0]
+    new = once(lambda: phase.update(own, state, batch, noise, Clock(jnp.asarray(1))))()[0]
     for part, rate in (("actor", 1e-5), ("critic", 1e-3)):
         before, after = (jax.tree.leaves(getattr(s, part).model) for s in (state, new))
         moved = max(float(jnp.abs(a - b).max()) for a, b in zip(after, before, strict=True))

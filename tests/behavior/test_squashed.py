@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -16,7 +17,11 @@ from deflow.behavior.squashed import ScaledSquashed, Squashed, log_slope
 
 FORMS = (Squashed, ScaledSquashed)
 
+steepness = jax.jit(jax.grad(log_slope))
+sample = jax.jit(lambda policy, observations, noise: policy.sample(observations, noise))
 
+
+@partial(jax.jit, static_argnames=("form", "act"))
 def policy(form: Any = Squashed, means: float = 0.0, head: float = 0.0, act: int = 1) -> Squashed:
     """A policy that says the same in every state: these numbers come out of its last layer."""
     made = form(2, act, (4,), key=jax.random.key(0))
@@ -34,12 +39,12 @@ def policy(form: Any = Squashed, means: float = 0.0, head: float = 0.0, act: int
 def test_the_slope_of_tanh_is_known_everywhere(u: float):
     # In double precision 1 - tanh(u)^2 = 4 / (e^u + e^-u)^2.
     exact = np.log(4) - 2 * np.logaddexp(u, -u)
-    assert float(log_slope(jnp.asarray(u))) == pytest.approx(exact, rel=1e-5, abs=1e-5)
+    assert float(jax.jit(log_slope)(u)) == pytest.approx(exact, rel=1e-5, abs=1e-5)
 
 
 @given(u=st.floats(-50, 50))
 def test_the_slope_has_a_gradient_everywhere(u: float):
-    gradient = float(jax.grad(log_slope)(jnp.asarray(u)))
+    gradient = float(steepness(u))
     assert gradient == pytest.approx(-2 * np.tanh(u), abs=1e-4)
 
 
@@ -48,16 +53,16 @@ def test_the_density_integrates_to_one(means: float, head: float):
     """Over a fine grid of u, that is of actions; the density of a is what `sample` reports."""
     made = policy(means=means, head=head)
     noise = jnp.linspace(-8, 8, 40_001)[:, None]
-    actions, log_probs = made.sample(jnp.zeros((1, 2)), noise)
+    actions, log_probs = sample(made, jnp.zeros((1, 2)), noise)
     total = np.trapezoid(np.exp(np.asarray(log_probs, np.float64)), np.asarray(actions[:, 0]))
     assert total == pytest.approx(1, abs=2e-3)
 
 
 def test_a_density_over_several_dimensions_is_the_product():
     noise = jnp.asarray([[0.3, -1.2]])
-    both = policy(means=0.4, head=-0.5, act=2).sample(jnp.zeros((1, 2)), noise)[1]
+    both = sample(policy(means=0.4, head=-0.5, act=2), jnp.zeros((1, 2)), noise)[1]
     single = policy(means=0.4, head=-0.5)
-    each = [single.sample(jnp.zeros((1, 2)), noise[:, i : i + 1])[1] for i in range(2)]
+    each = [sample(single, jnp.zeros((1, 2)), noise[:, i : i + 1])[1] for i in range(2)]
     np.testing.assert_allclose(both, each[0] + each[1], rtol=1e-6)
 
 
@@ -69,10 +74,10 @@ def test_extreme_actions_have_finite_densities_and_gradients(form: Any):
     def total(made: Squashed) -> Any:
         return made.sample(jnp.zeros((3, 2)), noise)[1].sum()
 
-    actions, log_probs = made.sample(jnp.zeros((3, 2)), noise)
+    actions, log_probs = sample(made, jnp.zeros((3, 2)), noise)
     assert np.isfinite(log_probs).all()
     assert np.abs(actions).max() <= 1
-    grads = jax.tree.leaves(eqx.filter_grad(total)(made))
+    grads = jax.tree.leaves(jax.jit(jax.grad(total))(made))
     assert all(np.isfinite(leaf).all() for leaf in grads)
 
 
@@ -114,8 +119,8 @@ def test_several_actions_for_each_state_stand_on_leading_axes():
     made = Squashed(2, 3, (8,), key=jax.random.key(3))
     observations = jax.random.normal(jax.random.key(4), (5, 2))
     noise = jax.random.normal(jax.random.key(5), (4, 5, 3))
-    actions, log_probs = made.sample(observations, noise)
+    actions, log_probs = sample(made, observations, noise)
     assert (actions.shape, log_probs.shape) == ((4, 5, 3), (4, 5))
-    alone, log_alone = made.sample(observations, noise[2])
+    alone, log_alone = sample(made, observations, noise[2])
     np.testing.assert_allclose(actions[2], alone, rtol=1e-6)
     np.testing.assert_allclose(log_probs[2], log_alone, rtol=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -26,7 +27,13 @@ from deflow.value.td import Critic, beside, td_loss
 
 MANY = 20_000
 
+compiled_loss = eqx.filter_jit(conservative_loss)
+steepness = jax.jit(jax.grad(weight_loss))
 
+single = partial(st.floats, width=32, allow_subnormal=False)  # Compiled code takes those for 0.
+
+
+@partial(jax.jit, static_argnums=0)
 def drawn(dims: int) -> tuple[Any, Any, Any]:
     """Uniform actions, and a policy's with their log-densities: [MANY, 1, dims]."""
     policy = Squashed(1, dims, (4,), key=jax.random.key(0))
@@ -59,26 +66,26 @@ def test_without_their_weights_the_policys_actions_would_count_wrongly():
     assert abs(float(wrong[0]) - math.log(2 * MANY) - exact) > 0.1
 
 
+@partial(jax.jit, static_argnums=4)
+def pushes(uniform: Any, policy: Any, log_probs: Any, returns: Any, dims: int) -> tuple[Any, Any]:
+    """The slopes of the excess in the values of uniform actions, and of the policy's."""
+    data = jnp.zeros(uniform.shape[1:])
+    whole = lambda u, p: excess(data, u, p, log_probs, returns, dims).sum()  # noqa: E731
+    slopes: tuple[Any, Any] = jax.grad(whole, argnums=(0, 1))(uniform, policy)
+    return slopes
+
+
 @given(
-    values=st.lists(st.floats(-20, 20), min_size=6, max_size=6),
-    log_probs=st.lists(st.floats(-5, 5), min_size=6, max_size=6),
-    bound=st.floats(-20, 20),
+    values=st.lists(single(-20, 20), min_size=6, max_size=6),
+    log_probs=st.lists(single(-5, 5), min_size=6, max_size=6),
+    bound=single(-20, 20),
 )
 def test_nothing_pushes_the_policys_values_at_or_under_the_return(
     values: list[float], log_probs: list[float], bound: float
 ):
-    q = jnp.asarray(values)[:, None]
-    slope = jax.grad(
-        lambda q: excess(
-            jnp.zeros(1),
-            jnp.zeros((2, 1)),
-            q,
-            jnp.asarray(log_probs)[:, None],
-            jnp.asarray([bound]),
-            1,
-        ).sum()
-    )(q)
-    under, over = q < jnp.float32(bound), q > jnp.float32(bound)
+    q, at, line = np.float32(values), np.float32(log_probs), np.float32(bound)
+    slope = np.asarray(pushes(np.zeros((2, 1)), q[:, None], at[:, None], line[None], 1)[1])[:, 0]
+    under, over = q < line, q > line
     assert (slope[under] == 0).all()
     assert (slope[over] >= 0).all()
     if over.any():
@@ -88,16 +95,18 @@ def test_nothing_pushes_the_policys_values_at_or_under_the_return(
 def test_where_all_values_are_under_the_return_only_the_uniform_actions_are_pushed():
     q_uniform, q_policy = jnp.full((4, 3), -1.0), jnp.full((8, 3), -1.0)
     log_probs, returns = jnp.zeros((8, 3)), jnp.full(3, 5.0)
-    gradient = jax.grad(
-        lambda u, p: excess(jnp.zeros(3), u, p, log_probs, returns, 2).sum(), argnums=(0, 1)
-    )
-    uniform, policy = gradient(q_uniform, q_policy)
+    uniform, policy = pushes(q_uniform, q_policy, log_probs, returns, 2)
     assert (policy == 0).all()
     assert (uniform > 0).all()
 
 
 @pytest.fixture(scope="module")
 def parts() -> dict[str, Any]:
+    made: dict[str, Any] = eqx.filter_jit(make_parts)()
+    return made
+
+
+def make_parts() -> dict[str, Any]:
     keys = jax.random.split(jax.random.key(2), 7)
     uniform = jax.random.uniform(keys[3], (3, 8, 2), minval=-1)
     policy = jnp.tanh(jax.random.normal(keys[4], (6, 8, 2)))
@@ -112,13 +121,14 @@ def parts() -> dict[str, Any]:
 
 
 def test_the_loss_is_the_sum_of_its_parts(parts: dict[str, Any]):
-    loss, metrics = conservative_loss(**parts, weight=0.3, gap=0.7)
+    loss, metrics = compiled_loss(**parts, weight=0.3, gap=0.7)
     critic, obs, own = parts["critic"], parts["observations"], parts["candidates"]
-    td = td_loss(critic, obs, parts["actions"], parts["target"], over_ensemble="sum")[0]
-    expected = float(td)
+    summed = eqx.filter_jit(partial(td_loss, over_ensemble="sum"))
+    expected = float(summed(critic, obs, parts["actions"], parts["target"])[0])
+    of_net = eqx.filter_jit(lambda net, actions: net(beside(obs, actions))[..., 0])
     for net in critic.nets.members:
         uniform, policy, data = (
-            np.asarray(net(beside(obs, a))[..., 0], np.float64)
+            np.asarray(of_net(net, a), np.float64)
             for a in (own.uniform, own.policy, parts["actions"])
         )
         bounded = np.maximum(policy, parts["returns"]) - own.log_probs
@@ -126,12 +136,13 @@ def test_the_loss_is_the_sum_of_its_parts(parts: dict[str, Any]):
         push = np.log(np.exp(weighted).sum(0)) - data
         expected += 0.3 * (float(push.mean()) - 0.7)
     assert float(loss) == pytest.approx(expected, rel=1e-4)
-    under = np.mean(np.asarray(critic(obs, own.policy)) < np.asarray(parts["returns"]))
+    values = np.asarray(eqx.filter_jit(critic)(obs, own.policy))
+    under = np.mean(values < np.asarray(parts["returns"]))
     assert float(metrics["critic/under_return"]) == pytest.approx(under)
 
 
 def test_without_a_weight_it_is_the_temporal_difference(parts: dict[str, Any]):
-    loss, metrics = conservative_loss(**parts, weight=0.0)
+    loss, metrics = compiled_loss(**parts, weight=0.0)
     assert float(loss) == float(metrics["critic/td_loss"])
 
 
@@ -139,7 +150,7 @@ def test_without_a_weight_it_is_the_temporal_difference(parts: dict[str, Any]):
 def test_a_learnt_weight_rises_while_the_excess_is_over_its_gap(
     log_weight: float, found: float, gap: float
 ):
-    slope = float(jax.grad(weight_loss)(log_weight, jnp.asarray(found), gap, 5.0))
+    slope = float(steepness(log_weight, jnp.asarray(found), gap, 5.0))
     assert slope == pytest.approx(-5 * math.exp(log_weight) * (found - gap), rel=1e-4, abs=1e-4)
 
 

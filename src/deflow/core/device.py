@@ -1,4 +1,4 @@
-"""Whether there is something to compute on."""
+"""What there is to compute on, and how a program is compiled for it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from deflow.core.errors import DeFlowError, first_line
 
 NO_DEVICE = (ImportError, RuntimeError, AssertionError)
 """What JAX raises where it has no device: the last where no plugin of that platform is there."""
+
+ONCE = {"xla_backend_optimization_level": 0}
+"""Compiler options of a program that runs once: its time is the compiler's, to which optimisation
+is most of it (a fifth of the time without, where DeFlow's networks are built)."""
 
 
 def require_device() -> None:

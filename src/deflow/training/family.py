@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Bool, PRNGKeyArray
 
 from deflow.core.agent import Agent, Phase, RowField, State, stack
+from deflow.core.device import ONCE
 from deflow.core.types import Batch, Clock, Metrics, Spec
 from deflow.training.device_data import DeviceData
 
@@ -104,12 +105,7 @@ def _first_states(agents: Agent, keys: PRNGKeyArray, spec: Spec) -> State:
     return jax.vmap(lambda agent, key: agent.init(key, spec))(agents, keys)
 
 
-_init = jax.jit(
-    _first_states,
-    static_argnames="spec",
-    # It runs once, so its time is the compiler's: without optimisation a fifth, for DeFlow.
-    compiler_options={"xla_backend_optimization_level": 0},
-)
+_init = jax.jit(_first_states, static_argnames="spec", compiler_options=ONCE)
 
 
 def run_chunk(
