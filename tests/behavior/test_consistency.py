@@ -17,6 +17,7 @@ from jaxtyping import Array
 
 from deflow.behavior.consistency import (
     EPSILON,
+    MOST,
     TOP,
     ConsistencyModel,
     ConsistencyNoise,
@@ -27,22 +28,32 @@ from deflow.behavior.consistency import (
     neighbours,
     sample_actions,
 )
+from deflow.core.device import ONCE
 from deflow.nn.learner import Learner, polyak
 
-OBS = jnp.zeros((4, 1))
+once = partial(jax.jit, compiler_options=ONCE)
+
+OBS = np.zeros((4, 1))
+
+consistent = once(lambda model, *inputs: model(*inputs))
+levels = once(lambda count: level(jnp.arange(MOST), count))
+"""Only the first `count` mean anything: one program serves every count."""
+neighbours_of = once(neighbours)
+loss_of = once(consistency_loss, static_argnames="scaled")
+sampled = once(sample_actions)
 
 
-@partial(jax.jit, static_argnames="actions")
-def model(seed: int = 0, actions: int = 2) -> ConsistencyModel:
+@partial(once, static_argnames="actions")
+def model(seed: int, actions: int = 2) -> ConsistencyModel:
     return ConsistencyModel(1, actions, (16, 16), key=jax.random.key(seed))
 
 
 def constant(value: float, actions: int = 2) -> ConsistencyModel:
     """A model whose network F is the same number everywhere."""
     last = lambda m: (m.net.layers[-1].weight, m.net.layers[-1].bias)  # noqa: E731
-    weight, bias = last(model(actions=actions))
-    new = (jnp.zeros_like(weight), jnp.full_like(bias, value))
-    return eqx.tree_at(last, model(actions=actions), new)
+    made = model(0, actions)
+    weight, bias = last(made)
+    return eqx.tree_at(last, made, (np.zeros_like(weight), np.full_like(bias, value)))
 
 
 def skip(t: Any) -> Any:
@@ -59,23 +70,26 @@ def out(t: Any) -> Any:
 @pytest.mark.parametrize("seed", range(3))
 def test_on_the_lowest_level_an_action_is_its_own_origin(seed: int):
     x = jax.random.uniform(jax.random.key(seed), (4, 2), minval=-1)
-    found = model(seed)(OBS, x, jnp.full((4, 1), EPSILON))
+    found = consistent(model(seed), OBS, x, np.full((4, 1), EPSILON))
     np.testing.assert_allclose(found, x, atol=1e-6)
-    above = model(seed)(OBS, x, jnp.full((4, 1), 1.0))
-    assert np.abs(np.asarray(above - x)).max() > 0.1
+    above = consistent(model(seed), OBS, x, np.ones((4, 1)))
+    assert np.abs(np.asarray(above) - np.asarray(x)).max() > 0.1
 
 
 @pytest.mark.parametrize("t", [0.01, 0.5, 2.0, 80.0])
 def test_the_skip_and_the_output_are_weighed_by_the_level(t: float):
-    x = jnp.asarray([[0.3, -2.0]])
-    found = constant(0.7)(OBS[:1], x, jnp.full((1, 1), t))
-    np.testing.assert_allclose(found, skip(t) * np.asarray(x) + out(t) * 0.7, rtol=1e-5, atol=1e-7)
+    x = np.array([[0.3, -2.0]])
+    found = consistent(constant(0.7), OBS[:1], x, np.full((1, 1), t))
+    np.testing.assert_allclose(found, skip(t) * x + out(t) * 0.7, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_model_sees_its_state_and_its_level(seed: int):
-    x, low, high = jnp.ones((4, 2)), jnp.full((4, 1), 1.0), jnp.full((4, 1), 1.5)
-    raw = lambda s, t: (model(seed)(s, x, t) - skip(t) * x) / out(t)  # noqa: E731
+    x, low, high = np.ones((4, 2)), np.full((4, 1), 1.0), np.full((4, 1), 1.5)
+
+    def raw(s: np.ndarray, t: np.ndarray) -> np.ndarray:
+        return (np.asarray(consistent(model(seed), s, x, t)) - skip(t) * x) / out(t)
+
     assert np.abs(raw(OBS, low) - raw(OBS + 1, low)).max() > 1e-3
     assert np.abs(raw(OBS, low) - raw(OBS, high)).max() > 1e-3
 
@@ -88,7 +102,7 @@ def test_levels_run_from_the_lowest_to_the_highest(count: int):
     index = np.arange(count)
     low, high = 0.002 ** (1 / 7), 80 ** (1 / 7)
     expected = (low + index / (count - 1) * (high - low)) ** 7
-    found = np.asarray(level(jnp.asarray(index), jnp.asarray(count)))
+    found = np.asarray(levels(count))[:count]
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     np.testing.assert_allclose(found[[0, -1]], [EPSILON, TOP], rtol=1e-5)
 
@@ -100,11 +114,11 @@ def test_levels_run_from_the_lowest_to_the_highest(count: int):
     [(0, 2), (1, 6), (250, 76), (500, 107), (999, 150), (1000, 2), (1250, 76)],
 )
 def test_the_curriculum_by_hand(step: int, count: int):
-    assert int(jax.jit(level_count, static_argnums=1)(jnp.asarray(step), 1000)) == count
+    assert int(once(level_count, static_argnums=1)(step, 1000)) == count
 
 
 def test_the_curriculum_never_falls_before_it_begins_anew():
-    counts = np.asarray(jax.vmap(lambda k: level_count(k, 997))(jnp.arange(997)))
+    counts = np.asarray(once(jax.vmap(lambda k: level_count(k, 997)))(np.arange(997)))
     assert (np.diff(counts) >= 0).all()
     assert (counts[0], counts[-1]) == (2, 150)
 
@@ -112,16 +126,16 @@ def test_the_curriculum_never_falls_before_it_begins_anew():
 @settings(max_examples=30)
 @given(st.integers(2, 150), st.floats(0, 1, exclude_max=True, width=32))
 def test_neighbouring_levels_stand_side_by_side(count: int, uniform: float):
-    t1, t2 = neighbours(jnp.full((1, 1), uniform), jnp.asarray(count))
-    levels = np.asarray(level(jnp.arange(150), jnp.asarray(count)))[:count]
-    index = int(np.argmin(np.abs(levels - float(t1[0, 0]))))
+    t1, t2 = map(np.asarray, neighbours_of(np.full((1, 1), uniform), count))
+    each = np.asarray(levels(count))[:count]
+    index = int(np.argmin(np.abs(each - t1[0, 0])))
     assert index <= count - 2
-    np.testing.assert_allclose([t1[0, 0], t2[0, 0]], levels[index : index + 2], rtol=1e-4)
+    np.testing.assert_allclose([t1[0, 0], t2[0, 0]], each[index : index + 2], rtol=1e-4)
 
 
 def test_each_pair_of_levels_is_as_likely_as_any_other():
-    uniform = (jnp.arange(1490)[:, None] + 0.5) / 1490
-    t1, _ = neighbours(uniform, jnp.asarray(150))
+    uniform = (np.arange(1490)[:, None] + 0.5) / 1490
+    t1, _ = neighbours_of(uniform, 150)
     _, counts = np.unique(np.asarray(t1), return_counts=True)
     assert len(counts) == 149
     assert (counts == 10).all()
@@ -135,22 +149,21 @@ def test_each_pair_of_levels_is_as_likely_as_any_other():
 def test_the_loss_compares_two_levels_of_one_noise(seed: int, scaled: bool):
     rng = np.random.default_rng(seed)
     actions, z, u = rng.uniform(-1, 1, (4, 2)), rng.normal(size=(4, 2)), rng.uniform(size=(4, 1))
-    levels = np.asarray(level(jnp.arange(10), jnp.asarray(10)), np.float64)
+    each = np.asarray(levels(10), np.float64)
     index = np.floor(u * 9).astype(int)
-    t1, t2 = levels[index], levels[index + 1]
+    t1, t2 = each[index], each[index + 1]
     ahead = skip(t2) * (actions + t2 * z) + out(t2) * 0.4
     behind = skip(t1) * (actions + t1 * z) + out(t1) * -0.2
     weight = 100 / (t2 - t1) if scaled else 1.0
-    noise = ConsistencyNoise(jnp.asarray(z), jnp.asarray(u))
-    loss = jax.jit(partial(consistency_loss, scaled=scaled))
-    found = loss(constant(0.4), constant(-0.2), OBS, actions, noise, jnp.asarray(10))
+    noise = ConsistencyNoise(z, u)
+    found = loss_of(constant(0.4), constant(-0.2), OBS, actions, noise, 10, scaled=scaled)
     np.testing.assert_allclose(found, (weight * (ahead - behind) ** 2).mean(), rtol=1e-4)
 
 
 def test_the_teacher_takes_no_gradient():
-    noise = draw_consistency(jax.random.key(0), (4, 2))
-    loss = lambda m, t: consistency_loss(m, t, OBS, jnp.zeros((4, 2)), noise, 10)  # noqa: E731
-    own, teachers = jax.jit(jax.grad(loss, argnums=(0, 1)))(model(0), model(1))
+    noise = once(draw_consistency, static_argnums=1)(jax.random.key(0), (4, 2))
+    loss = lambda m, t: consistency_loss(m, t, OBS, np.zeros((4, 2)), noise, 10)  # noqa: E731
+    own, teachers = once(jax.grad(loss, argnums=(0, 1)))(model(0), model(1))
     size = lambda tree: sum(np.abs(leaf).sum() for leaf in jax.tree.leaves(tree))  # noqa: E731
     assert size(own) > 0
     assert size(teachers) == 0
@@ -165,15 +178,15 @@ def test_two_steps_of_sampling_by_hand(value: float):
     first = skip(80.0) * 80 * noise[0] + out(80.0) * value
     again = first + np.sqrt(2.0**2 - 0.002**2) * noise[1]
     expected = np.clip(skip(2.0) * again + out(2.0) * value, -1, 1)
-    found = jax.jit(sample_actions)(constant(value), OBS, jnp.asarray(noise))
+    found = sampled(constant(value), OBS, noise)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_a_gradient_passes_through_every_step_of_the_sampler():
     """F is b in both steps, so da/db is c_skip(2) c_out(80) + c_out(2)."""
-    noise = 1e-2 * jnp.ones((2, 1, 1))
+    noise = 1e-2 * np.ones((2, 1, 1))
     total = lambda m: sample_actions(m, OBS[:1], noise).sum()  # noqa: E731
-    gradient = jax.jit(jax.grad(total))(constant(0.1, actions=1)).net.layers[-1].bias
+    gradient = once(jax.grad(total))(constant(0.1, actions=1)).net.layers[-1].bias
     np.testing.assert_allclose(gradient, skip(2.0) * out(80.0) + out(2.0), rtol=1e-4)
 
 

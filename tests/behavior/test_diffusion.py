@@ -25,10 +25,17 @@ from deflow.behavior.diffusion import (
     noise_loss,
     perturb,
 )
+from deflow.core.device import ONCE
 from deflow.nn.learner import Learner
 from deflow.nn.resnet import draw_dropout
 
 STEPS = st.sampled_from([1, 2, 5, 20])
+
+once = partial(jax.jit, compiler_options=ONCE)
+rates = once(betas, static_argnums=0)
+discrete = once(discrete_scales, static_argnums=1)
+continuous = once(continuous_scales)
+loss_of = once(noise_loss, static_argnums=0)
 
 
 # Schedules -------------------------------------------------------------------------------------
@@ -41,14 +48,14 @@ def test_betas_integrate_a_rate_that_grows_from_a_tenth_to_ten(steps: int):
     edges = np.linspace(0, 1, steps + 1)
     rate = 0.1 + 9.9 * edges
     integral = (rate[1:] + rate[:-1]) / 2 / steps  # exact, since the rate is linear
-    np.testing.assert_allclose(betas(steps), 1 - np.exp(-integral), rtol=1e-4)
+    np.testing.assert_allclose(rates(steps), 1 - np.exp(-integral), rtol=1e-4)
 
 
 @settings(max_examples=30)
 @given(st.floats(0.001, 1))
 def test_continuous_time_integrates_a_rate_that_grows_from_a_tenth_to_twenty(t: float):
     """log alpha_t = -(1/2) times the integral of b(s) = 0.1 + 19.9 s from 0 to t."""
-    alpha, _ = continuous_scales(jnp.full((1, 1), t))
+    alpha, _ = continuous(np.full((1, 1), t))
     integral = (0.1 + (0.1 + 19.9 * t)) / 2 * t
     np.testing.assert_allclose(alpha, np.exp(-integral / 2), rtol=1e-4)
 
@@ -56,17 +63,17 @@ def test_continuous_time_integrates_a_rate_that_grows_from_a_tenth_to_twenty(t: 
 @settings(max_examples=30)
 @given(STEPS, st.floats(0.001, 1))
 def test_both_schedules_preserve_the_variance_and_add_noise_with_time(steps: int, t: float):
-    alpha, sigma = discrete_scales(jnp.arange(steps)[:, None], steps)
+    alpha, sigma = map(np.asarray, discrete(np.arange(steps)[:, None], steps))
     np.testing.assert_allclose(alpha**2 + sigma**2, 1, rtol=1e-5)
-    assert np.all(np.diff(np.asarray(sigma)[:, 0]) > 0)
+    assert np.all(np.diff(sigma[:, 0]) > 0)
     np.testing.assert_allclose(alpha[-1] ** 2, np.exp(-(0.1 + 9.9 / 2)), rtol=1e-4)
-    alpha, sigma = continuous_scales(jnp.asarray([[t / 2], [t]]))
+    alpha, sigma = map(np.asarray, continuous(np.array([[t / 2], [t]])))
     np.testing.assert_allclose(alpha**2 + sigma**2, 1, rtol=1e-5)
     assert 0 < sigma[0, 0] < sigma[1, 0]
 
 
 def test_every_level_is_drawn_as_often():
-    levels = np.asarray(draw_levels(jax.random.key(0), 5000, 5))
+    levels = np.asarray(once(draw_levels, static_argnums=(1, 2))(jax.random.key(0), 5000, 5))
     assert levels.shape == (5000, 1)
     shares = [(levels == level).mean() for level in range(5)]
     np.testing.assert_allclose(shares, 0.2, atol=0.03)
@@ -79,32 +86,33 @@ def test_the_loss_is_the_squared_error_of_the_noise_summed_over_dimensions():
     keys = jax.random.split(jax.random.key(1), 3)
     actions, eps = jax.random.uniform(keys[0], (8, 3)), jax.random.normal(keys[1], (8, 3))
     noise = DiffusionNoise(eps, jax.random.uniform(keys[2], (8, 1)))
-    scales, observations = continuous_scales(noise.t), jnp.zeros((8, 1))
+    scales, observations = continuous(noise.t), np.zeros((8, 1))
 
     def exact(s: Array, noisy: Array, t: Array, dropout: None) -> Array:
         return (noisy - scales[0] * actions) / scales[1]
 
-    assert float(noise_loss(exact, observations, actions, noise, scales)) < 1e-6
-    nothing = noise_loss(lambda s, x, t, d: jnp.zeros_like(x), observations, actions, noise, scales)
+    assert float(loss_of(exact, observations, actions, noise, scales)) < 1e-6
+    nothing = loss_of(lambda s, x, t, d: jnp.zeros_like(x), observations, actions, noise, scales)
     np.testing.assert_allclose(nothing, np.square(eps).sum(1).mean(), rtol=1e-5)
 
 
 def test_dropout_is_data_and_keeps_the_mean():
-    model = NoiseModel(2, 3, width=16, blocks=2, key=jax.random.key(2))
+    model = once(lambda key: NoiseModel(2, 3, width=16, blocks=2, key=key))(jax.random.key(2))
     keys = jax.random.split(jax.random.key(3), 2)
     inputs = (
         jax.random.normal(keys[0], (64, 2)),
         jax.random.normal(keys[1], (64, 3)),
-        jnp.ones((64, 1)),
+        np.ones((64, 1)),
     )
-    masks = draw_dropout(jax.random.key(4), 0.25, (2, 64, 16))
+    masks = np.asarray(once(draw_dropout, static_argnums=2)(jax.random.key(4), 0.25, (2, 64, 16)))
     np.testing.assert_allclose(np.unique(masks), [0, 4 / 3], rtol=1e-6)
     np.testing.assert_allclose(masks.mean(), 1, atol=0.05)
-    run = jax.jit(lambda *arguments: model(*arguments))
+    run = once(lambda *arguments: model(*arguments))
     whole = run(*inputs, None)
-    np.testing.assert_allclose(run(*inputs, jnp.ones_like(masks)), whole, atol=1e-5)
+    np.testing.assert_allclose(run(*inputs, np.ones_like(masks)), whole, atol=1e-5)
     for block in range(2):
-        dropped = jnp.ones_like(masks).at[block].set(masks[block])
+        dropped = np.ones_like(masks)
+        dropped[block] = masks[block]
         assert not np.allclose(run(*inputs, dropped), whole, atol=1e-2)
 
 
@@ -136,7 +144,7 @@ def test_every_step_follows_the_recursion_and_is_cut_to_the_box():
     """The sampler of Ho et al., algorithm 2, written out in numpy, with observations at work."""
     steps, rng = 5, np.random.default_rng(0)
     noise, observations = rng.normal(size=(6, steps, 2)), rng.normal(size=(6, 2))
-    beta = np.asarray(betas(steps), np.float64)
+    beta = np.asarray(rates(steps), np.float64)
     left = np.cumprod(1 - beta)
     x, cut = noise[:, 0], 0
     for i, level in enumerate(reversed(range(steps))):
@@ -147,9 +155,8 @@ def test_every_step_follows_the_recursion_and_is_cut_to_the_box():
         cut += (np.abs(x) > 1).sum() if level > 0 else 0
         x = np.clip(x, -1, 1)
     assert cut > 0
-    found = denoise(
-        lambda s, a, t: 0.3 * a + 0.5 * s + 0.1 * t, jnp.asarray(observations), jnp.asarray(noise)
-    )
+    model = lambda s, a, t: 0.3 * a + 0.5 * s + 0.1 * t  # noqa: E731
+    found = once(denoise, static_argnums=0)(model, observations, noise)
     np.testing.assert_allclose(found, x, atol=1e-5)
 
 
@@ -213,6 +220,6 @@ def test_a_small_diffusion_reproduces_both_modes_and_their_shares(samples, seed:
 
 
 def test_a_noisy_action_is_a_mixture_by_the_scales():
-    scales = (jnp.asarray([[0.6]]), jnp.asarray([[0.8]]))
-    noisy = perturb(jnp.asarray([[0.5, -1.0]]), jnp.asarray([[1.0, 2.0]]), scales)
+    scales = (np.array([[0.6]]), np.array([[0.8]]))
+    noisy = once(perturb)(np.array([[0.5, -1.0]]), np.array([[1.0, 2.0]]), scales)
     np.testing.assert_allclose(noisy, [[1.1, 1.0]], rtol=1e-6)

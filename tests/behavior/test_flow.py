@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,11 +16,20 @@ from jaxtyping import Array
 from deflow.behavior.flow import VectorField, flow_matching_loss, integrate
 from deflow.nn.learner import Learner
 
-NOTHING = jnp.zeros((4, 1))
+NOTHING = np.zeros((4, 1))
 """Observations for fields that look at none."""
+
+reach = jax.jit(integrate, static_argnums=(0, 3))
 
 steps_counts = st.sampled_from([1, 2, 3, 10])
 small = st.floats(-0.25, 0.25)
+
+
+@partial(jax.jit, static_argnums=1)
+def moved(velocity: Array, steps: int, x0: Array) -> Array:
+    """Where a constant field moves two-dimensional actions."""
+    start = jnp.full((4, 2), x0)
+    return integrate(lambda s, x, t: jnp.full_like(x, velocity), NOTHING, start, steps)
 
 
 @settings(max_examples=30)
@@ -26,24 +37,27 @@ small = st.floats(-0.25, 0.25)
 def test_a_constant_field_moves_by_itself_whatever_the_steps(
     steps: int, velocity: float, x0: float
 ):
-    start = jnp.full((4, 2), x0)
-    reached = integrate(lambda s, x, t: jnp.full_like(x, velocity), NOTHING, start, steps)
-    np.testing.assert_allclose(reached, x0 + velocity, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(moved(velocity, steps, x0), x0 + velocity, rtol=1e-5, atol=1e-6)
+
+
+@partial(jax.jit, static_argnums=1)
+def grown(rate: Array, steps: int, x0: Array) -> Array:
+    """Where a linear field moves two-dimensional actions."""
+    return integrate(lambda s, x, t: rate * x, NOTHING, jnp.full((4, 2), x0), steps)
 
 
 @settings(max_examples=30)
 @given(steps=steps_counts, rate=st.floats(-3, 1), x0=small)
 def test_a_linear_field_follows_eulers_recursion(steps: int, rate: float, x0: float):
-    reached = integrate(lambda s, x, t: rate * x, NOTHING, jnp.full((4, 2), x0), steps)
     exact = np.clip((1 + rate / steps) ** steps * x0, -1, 1)
-    np.testing.assert_allclose(reached, exact, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(grown(rate, steps, x0), exact, rtol=1e-4, atol=1e-5)
 
 
 @settings(max_examples=30)
 @given(steps=steps_counts)
 def test_time_runs_from_zero_and_stops_one_step_short_of_one(steps: int):
     """The sum of i / steps over the steps, divided by their number."""
-    reached = integrate(lambda s, x, t: jnp.broadcast_to(t, x.shape), NOTHING, NOTHING - 0.5, steps)
+    reached = reach(lambda s, x, t: jnp.broadcast_to(t, x.shape), NOTHING, NOTHING - 0.5, steps)
     np.testing.assert_allclose(reached, -0.5 + (steps - 1) / (2 * steps), atol=1e-6)
 
 
@@ -51,16 +65,24 @@ def test_the_box_is_kept_at_the_end_alone():
     def out_and_back(s: Array, x: Array, t: Array) -> Array:
         return jnp.where(t < 0.5, 8.0, -7.6) * jnp.ones_like(x)
 
-    reached = integrate(out_and_back, NOTHING, jnp.zeros((4, 2)), 10)
+    reached = reach(out_and_back, NOTHING, np.zeros((4, 2)), 10)
     np.testing.assert_allclose(reached, 0.2, atol=1e-5)
-    beyond = integrate(lambda s, x, t: 8.0 * jnp.ones_like(x), NOTHING, jnp.zeros((4, 2)), 10)
+    beyond = reach(lambda s, x, t: 8.0 * jnp.ones_like(x), NOTHING, np.zeros((4, 2)), 10)
     assert np.all(np.asarray(beyond) == 1)
 
 
 def test_observations_reach_the_field():
-    observations = jnp.asarray([[0.1], [0.2], [-0.3], [0.4]])
-    reached = integrate(lambda s, x, t: jnp.broadcast_to(s, x.shape), observations, NOTHING, 5)
+    observations = np.array([[0.1], [0.2], [-0.3], [0.4]])
+    reached = reach(lambda s, x, t: jnp.broadcast_to(s, x.shape), observations, NOTHING, 5)
     np.testing.assert_allclose(reached, observations, atol=1e-6)
+
+
+@jax.jit
+def loss_beside(shift: Array, action: Array, x0: Array, t: Array) -> Array:
+    """Of a field that is off by a shift, where the data are a single action."""
+    field = lambda s, x, t: (action - x) / (1 - t) + shift  # noqa: E731
+    actions = jnp.broadcast_to(action, x0.shape)
+    return flow_matching_loss(field, jnp.zeros_like(t), actions, x0, t)
 
 
 @settings(max_examples=30)
@@ -68,23 +90,15 @@ def test_observations_reach_the_field():
 def test_the_loss_vanishes_for_the_exact_field_of_one_action(seed: int):
     """On the straight path to an action a the velocity is (a - x) / (1 - t)."""
     rng = np.random.default_rng(seed)
-    action = jnp.asarray(rng.uniform(-1, 1, 3), jnp.float32)
-    x0 = jnp.asarray(rng.normal(size=(16, 3)), jnp.float32)
-    t = jnp.asarray(rng.uniform(0, 0.9, (16, 1)), jnp.float32)
-    observations = jnp.zeros((16, 1))
-    actions = jnp.broadcast_to(action, (16, 3))
-    exact = flow_matching_loss(lambda s, x, t: (action - x) / (1 - t), observations, actions, x0, t)
-    assert float(exact) < 1e-9
-    shifted = flow_matching_loss(
-        lambda s, x, t: (action - x) / (1 - t) + 0.5, observations, actions, x0, t
-    )
-    np.testing.assert_allclose(shifted, 0.25, rtol=1e-3)
+    draws = rng.uniform(-1, 1, 3), rng.normal(size=(16, 3)), rng.uniform(0, 0.9, (16, 1))
+    assert float(loss_beside(0.0, *draws)) < 1e-9
+    np.testing.assert_allclose(loss_beside(0.5, *draws), 0.25, rtol=1e-3)
 
 
 def test_the_loss_averages_over_the_actions_dimensions_too():
-    actions, x0 = jnp.ones((2, 4)), jnp.zeros((2, 4))
-    loss = flow_matching_loss(
-        lambda s, x, t: jnp.zeros_like(x), NOTHING[:2], actions, x0, jnp.zeros((2, 1))
+    actions, x0 = np.ones((2, 4)), np.zeros((2, 4))
+    loss = jax.jit(flow_matching_loss, static_argnums=0)(
+        lambda s, x, t: jnp.zeros_like(x), NOTHING[:2], actions, x0, np.zeros((2, 1))
     )
     assert float(loss) == 1.0
 

@@ -14,7 +14,11 @@ from hypothesis import strategies as st
 from jaxtyping import Array
 
 from deflow.behavior.diffusion import continuous_scales
+from deflow.core.device import ONCE
 from deflow.extraction.score import ScoreWeight, surrogate_loss
+
+once = partial(jax.jit, compiler_options=ONCE)
+scales_of = once(continuous_scales)
 
 WEIGHTS: tuple[ScoreWeight, ...] = ("vds", "stable", "score")
 
@@ -35,25 +39,21 @@ def test_the_gradient_is_the_weighted_noise_less_betas_share_of_qs_gradient(
     weight: ScoreWeight, baseline: bool, normalize: bool
 ):
     rng = np.random.default_rng(0)
-    draw = lambda *shape: jnp.asarray(rng.normal(size=shape), jnp.float32)  # noqa: E731
+    draw = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
     observations, actions, z, slope = draw(6, 2), 0.5 * draw(6, 3), draw(6, 3), draw(2, 3)
-    alpha, sigma = continuous_scales(jnp.asarray(rng.uniform(0.1, 0.9, (6, 1)), jnp.float32))
+    alpha, sigma = map(np.asarray, scales_of(rng.uniform(0.1, 0.9, (6, 1))))
 
-    found = gradient(
-        actions,
+    eps_and_value = (
         lambda s, x: jnp.sin(x) + s[:, :1],
         lambda s, a: jnp.sum((s @ slope) * a - a**2, axis=-1),
-        observations,
-        z,
-        (alpha, sigma),
-        0.7,
-        weight=weight,
-        baseline=baseline,
-        normalize_guidance=normalize,
+    )
+    options = {"weight": weight, "baseline": baseline, "normalize_guidance": normalize}
+    found = once(lambda actions, *noise: gradient(actions, *eps_and_value, *noise, **options))(
+        actions, observations, z, (alpha, sigma), 0.7
     )
 
-    w = {"vds": sigma**2, "stable": jnp.ones_like(sigma), "score": alpha / sigma}[weight]
-    eps = jnp.sin(alpha * actions + sigma * z) + observations[:, :1]
+    w = {"vds": sigma**2, "stable": np.ones_like(sigma), "score": alpha / sigma}[weight]
+    eps = np.sin(alpha * actions + sigma * z) + observations[:, :1]
     guidance = observations @ slope - 2 * actions
     if baseline:
         eps = eps - z
@@ -62,12 +62,12 @@ def test_the_gradient_is_the_weighted_noise_less_betas_share_of_qs_gradient(
     np.testing.assert_allclose(found, w * eps - 0.7 * guidance, rtol=1e-4, atol=1e-5)
 
 
-SCALES = continuous_scales(jnp.repeat(jnp.linspace(0.02, 0.98, 64), 2)[:, None])
-NOISE = jnp.tile(jnp.asarray([[1.3], [-1.3]]), (64, 1))
+SCALES = tuple(map(np.asarray, scales_of(np.repeat(np.linspace(0.02, 0.98, 64), 2)[:, None])))
+NOISE = np.tile([[1.3], [-1.3]], (64, 1))
 """Of mean zero at every time."""
 
 
-@partial(jax.jit, static_argnums=(0, 1))
+@partial(once, static_argnums=(0, 1))
 def on_a_gaussian(
     weight: ScoreWeight,
     baseline: bool,
@@ -108,7 +108,7 @@ def test_on_a_gaussian_behaviour_the_policy_rests_where_the_two_pulls_are_equal(
     towards the data is c (a - m), c = E w sigma alpha / v, and the rest lies at m + beta g / c."""
     alpha, sigma = SCALES
     variance = (alpha * spread) ** 2 + sigma**2
-    w = {"vds": sigma**2, "stable": jnp.ones_like(sigma), "score": alpha / sigma}[weight]
+    w = {"vds": sigma**2, "stable": np.ones_like(sigma), "score": alpha / sigma}[weight]
     pull = float((w * sigma * alpha / variance).mean())
 
     def mean_gradient(action: float) -> float:
@@ -124,6 +124,7 @@ def test_on_a_gaussian_behaviour_the_policy_rests_where_the_two_pulls_are_equal(
 def test_normalised_guidance_knows_no_scale_and_bears_a_flat_value():
     z, scales = jnp.zeros((2, 2)), (jnp.ones((2, 1)), jnp.ones((2, 1)))
 
+    @once
     def found(scale: float) -> Array:
         return gradient(
             jnp.zeros((2, 2)),
@@ -143,13 +144,13 @@ def test_normalised_guidance_knows_no_scale_and_bears_a_flat_value():
 
 
 def test_the_metrics_report_the_values_mean():
-    _, metrics = surrogate_loss(
+    _, metrics = once(surrogate_loss, static_argnums=(0, 1, 2))(
         lambda s: jnp.full((4, 1), 0.5),
         lambda s, x: jnp.full_like(x, 2.0),
         lambda s, a: 3 * a[:, 0],
-        jnp.zeros((4, 1)),
-        jnp.zeros((4, 1)),
-        (jnp.ones((4, 1)), jnp.ones((4, 1))),
+        np.zeros((4, 1)),
+        np.zeros((4, 1)),
+        (np.ones((4, 1)), np.ones((4, 1))),
         0.1,
     )
     assert {name: round(float(value), 5) for name, value in metrics.items()} == {
