@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from tests.agents.small import Trained, once, train
+from tests.agents.small import Trained, train
+from tests.compiled import once
 
 from deflow.core.agent import Agent, Phase
 from deflow.core.types import Batch, Clock, Spec

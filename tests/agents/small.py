@@ -7,22 +7,18 @@ each costing 1, so that the values are known whatever is done.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from tests.compiled import once
 
 from deflow.core.agent import Agent
-from deflow.core.device import ONCE
 from deflow.core.types import Spec
 from deflow.data.dataset import Dataset
 from deflow.training.device_data import DeviceData, device_columns
 from deflow.training.family import Family, compute_rows, members_of, run_chunk
-
-once = partial(jax.jit, compiler_options=ONCE)
-"""For what a test computes a few times; what trains is left to the optimising compiler."""
 
 SEEDS = (0, 1, 2)
 MODE, WIDTH = 0.5, 0.05

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 from jaxtyping import Array
-from tests.agents.small import once
+from tests.compiled import once
 
 from deflow.agents.cac import CAC, ActNoise, CACState
 from deflow.behavior.consistency import sample_actions

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
-from tests.agents.small import once
+from tests.compiled import once
 
 from deflow.agents.decision_flow import DecisionFlow, DFDir, DFDiv, DFState
 from deflow.core.agent import Phase

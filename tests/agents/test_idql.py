@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from jaxtyping import Array
-from tests.agents.small import once
+from tests.compiled import once
 
 from deflow.agents.idql import IDQL, IDQLState, share_behavior
 from deflow.behavior.diffusion import denoise

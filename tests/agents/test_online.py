@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 from tests.agents.online import begun, observed
-from tests.agents.small import once
+from tests.compiled import once
 
 from deflow.agents.registry import AGENTS, from_settings
 from deflow.core.types import Clock, Spec

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from tests.agents.small import once
+from tests.compiled import once
 
 from deflow import parity
 from deflow.agents.ifql import IFQL

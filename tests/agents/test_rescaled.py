@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from tests.agents.online import begun, observed
-from tests.agents.small import once
+from tests.compiled import once
 
 from deflow.agents.cac import CAC
 from deflow.agents.rebrac import ReBRAC

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
+from tests.compiled import once
 
 from deflow.behavior.consistency import (
     EPSILON,
@@ -28,10 +29,7 @@ from deflow.behavior.consistency import (
     neighbours,
     sample_actions,
 )
-from deflow.core.device import ONCE
 from deflow.nn.learner import Learner, polyak
-
-once = partial(jax.jit, compiler_options=ONCE)
 
 OBS = np.zeros((4, 1))
 

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
+from tests.compiled import once
 
 from deflow.behavior.diffusion import (
     DiffusionNoise,
@@ -25,13 +26,11 @@ from deflow.behavior.diffusion import (
     noise_loss,
     perturb,
 )
-from deflow.core.device import ONCE
 from deflow.nn.learner import Learner
 from deflow.nn.resnet import draw_dropout
 
 STEPS = st.sampled_from([1, 2, 5, 20])
 
-once = partial(jax.jit, compiler_options=ONCE)
 rates = once(betas, static_argnums=0)
 discrete = once(discrete_scales, static_argnums=1)
 continuous = once(continuous_scales)

@@ -12,11 +12,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.compiled import once
 
 from deflow.behavior.squashed import ScaledSquashed, Squashed, log_slope
-from deflow.core.device import ONCE
-
-once = partial(jax.jit, compiler_options=ONCE)
 
 FORMS = (Squashed, ScaledSquashed)
 

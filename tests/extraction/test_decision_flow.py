@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
+from tests.compiled import once
 
-from deflow.core.device import ONCE
 from deflow.extraction.decision_flow import (
     FlowStates,
     StatesNoise,
@@ -34,7 +34,6 @@ SEEDS = range(3)
 counts = st.integers(1, 7)
 numbers = st.floats(-2, 2)
 
-once = partial(jax.jit, compiler_options=ONCE)
 draw = once(draw_states, static_argnums=(1, 2))
 to_go_of = once(returns_to_go)
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from jaxtyping import Array
+from tests.compiled import once
 
-from deflow.core.device import ONCE
 from deflow.extraction.climbing import value_loss
 from deflow.extraction.multiplier import MultiplierForm, multiplier_loss
 from deflow.extraction.refinement import Refinement, refine, squared_residual
@@ -22,7 +22,6 @@ from deflow.nn.learner import Learner
 
 FORMS: tuple[MultiplierForm, ...] = ("log", "linear")
 
-once = partial(jax.jit, compiler_options=ONCE)
 squared_of = once(squared_residual, static_argnums=1)
 refined_by = once(refine)
 value_loss_of = once(value_loss, static_argnames="normalize")

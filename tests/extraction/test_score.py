@@ -12,12 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import Array
+from tests.compiled import once
 
 from deflow.behavior.diffusion import continuous_scales
-from deflow.core.device import ONCE
 from deflow.extraction.score import ScoreWeight, surrogate_loss
 
-once = partial(jax.jit, compiler_options=ONCE)
 scales_of = once(continuous_scales)
 
 WEIGHTS: tuple[ScoreWeight, ...] = ("vds", "stable", "score")

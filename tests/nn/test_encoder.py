@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import math
-from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from tests.compiled import once
 
 from deflow.behavior.flow import VectorField, integrate
-from deflow.core.device import ONCE
 from deflow.core.frames import FEATURES
 from deflow.nn.encoder import STACKS, Encoded, Encoder, behind_encoder, max_pool, opened
 from deflow.value.td import Critic
 
-once = partial(jax.jit, compiler_options=ONCE)
 run = once(lambda net, *inputs: net(*inputs))
 
 FRAME = (9, 7, 6)

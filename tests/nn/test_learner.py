@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -12,12 +11,11 @@ import numpy as np
 import optax
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.compiled import once
 
-from deflow.core.device import ONCE
 from deflow.nn.learner import Learner, polyak
 from deflow.nn.mlp import MLP
 
-once = partial(jax.jit, compiler_options=ONCE)
 created = once(Learner.create, static_argnums=1)
 stepped = once(lambda learner, grads, rule: learner.step(grads, rule), static_argnums=2)
 averaged = once(polyak)

@@ -11,11 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from tests.compiled import once
 
-from deflow.core.device import ONCE
 from deflow.nn.mlp import MLP, Ensemble, LayerNorm, Linear
 
-once = partial(jax.jit, compiler_options=ONCE)
 run = once(lambda net, x: net(x))
 
 rows = hnp.arrays(
