@@ -1,13 +1,30 @@
-"""Files that one process at a time may hold."""
+"""Files that are written whole, and files that one process at a time may hold."""
 
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
-from deflow.core.files import locked
+from deflow.core.files import locked, written_whole
+
+
+def test_threads_that_write_one_file_at_once_each_write_it_whole(tmp_path: Path):
+    path, together = tmp_path / "it.txt", Barrier(2, timeout=10)
+
+    def write(word: str) -> None:
+        with written_whole(path) as temporary:
+            temporary.write_text(word * 1000)
+            together.wait()
+
+    with ThreadPoolExecutor(2) as several:
+        for done in [several.submit(write, word) for word in "ab"]:
+            done.result()
+    assert path.read_text() in {"a" * 1000, "b" * 1000}
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def refuse() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -127,19 +128,15 @@ def test_of_several_processes_one_fetches_and_the_others_wait(
     """Locks are of opened files, so that threads are as good as processes."""
     rest = threading.Event()
     server.wait = rest
-    fetching = [
-        threading.Thread(target=download_set, args=(NAME, tmp_path), kwargs={"url": server.url})
-        for _ in range(3)
-    ]
-    for each in fetching:
-        each.start()
-    while not server.ranges:
-        rest.wait(0.01)
-    rest.wait(0.3)  # The others come to the lock.
-    assert len(server.ranges) == 1
-    rest.set()
-    for each in fetching:
-        each.join(10)
+    with ThreadPoolExecutor(3) as several:
+        fetching = [several.submit(download_set, NAME, tmp_path, url=server.url) for _ in range(3)]
+        while not server.ranges:
+            rest.wait(0.01)
+        rest.wait(0.3)  # The others come to the lock.
+        asked = len(server.ranges)
+        rest.set()
+    assert asked == 1
+    assert {each.result() for each in fetching} == {tmp_path / f"{NAME}.npz"}
     assert arrived(tmp_path, server)
     assert server.ranges == [None, None]
 

@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
@@ -16,9 +17,11 @@ from typing import IO, Any
 def written_whole(path: Path) -> Iterator[Path]:
     """A name beside `path`, with its ending, to write to; it takes the place of `path` in the end.
 
-    Where the block fails, `path` stays as it was and nothing is left beside it.
+    Where the block fails, `path` stays as it was and nothing is left beside it. Of several threads
+    or processes that write the same file at once, each writes it whole, and the last stays.
     """
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.partial{path.suffix}")
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".{path.stem}.{writer}.partial{path.suffix}")
     try:
         yield temporary
         os.replace(temporary, path)
