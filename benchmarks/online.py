@@ -87,7 +87,7 @@ def report(options: argparse.Namespace) -> None:
     folders = {name: place(name, options) for name in AGENTS}
     label = env_name(options.task).replace("-", "_")
     out = options.out or Path(f"benchmarks/results/online_{label}.json")
-    command = f"python benchmarks/online.py --task {options.task}"
+    command = f"python benchmarks/online.py --task {options.task} --episodes {options.episodes}"
     fresh = [
         {**committed(record(name, folder), command), "curve": curve(folder)}
         for name, folder in folders.items()
