@@ -9,7 +9,7 @@ from threading import Barrier
 
 import pytest
 
-from deflow.core.files import locked, written_whole
+from deflow.core.files import folder_made_whole, locked, written_whole
 
 
 def test_threads_that_write_one_file_at_once_each_write_it_whole(tmp_path: Path):
@@ -25,6 +25,34 @@ def test_threads_that_write_one_file_at_once_each_write_it_whole(tmp_path: Path)
             done.result()
     assert path.read_text() in {"a" * 1000, "b" * 1000}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_of_threads_that_make_one_folder_at_once_one_makes_it_and_the_other_fails(tmp_path: Path):
+    path, together = tmp_path / "it", Barrier(2, timeout=10)
+
+    def make(word: str) -> None:
+        with folder_made_whole(path) as draft:
+            (draft / "a").write_text(word)
+            together.wait()
+            (draft / "b").write_text(word)
+            together.wait()
+
+    with ThreadPoolExecutor(2) as several:
+        failed = [done.exception() for done in [several.submit(make, word) for word in "xy"]]
+    assert sorted(map(type, failed), key=str) == [type(None), OSError]
+    assert (path / "a").read_text() == (path / "b").read_text()
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder_whose_making_fails_leaves_nothing(tmp_path: Path):
+    def fail() -> None:
+        with folder_made_whole(tmp_path / "it") as draft:
+            (draft / "a").write_text("1")
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        fail()
+    assert not list(tmp_path.iterdir())
 
 
 def refuse() -> None:

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, by one process at a time."""
+"""Files and folders that are written whole or not at all, by one process at a time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,13 +21,35 @@ def written_whole(path: Path) -> Iterator[Path]:
     Where the block fails, `path` stays as it was and nothing is left beside it. Of several threads
     or processes that write the same file at once, each writes it whole, and the last stays.
     """
-    writer = f"{os.getpid()}-{threading.get_ident()}"
-    temporary = path.with_name(f".{path.stem}.{writer}.partial{path.suffix}")
+    draft = _draft(path)
     try:
-        yield temporary
-        os.replace(temporary, path)
+        yield draft
+        os.replace(draft, path)
     finally:
-        temporary.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def folder_made_whole(path: Path) -> Iterator[Path]:
+    """An empty folder beside `path` to fill; it becomes `path` in the end.
+
+    Where the block fails, nothing is left of it. Raises `OSError` where `path` holds something by
+    then: of several threads or processes that make the same folder, the first one's stays.
+    """
+    draft = _draft(path)
+    try:
+        shutil.rmtree(draft, ignore_errors=True)  # Of a process that was killed and had this name.
+        draft.mkdir(parents=True)
+        yield draft
+        os.replace(draft, path)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def _draft(path: Path) -> Path:
+    """A hidden name beside `path`, with its ending, that no other thread writes to."""
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    return path.with_name(f".{path.stem}.{writer}.partial{path.suffix}")
 
 
 def write_json(path: Path, document: dict[str, Any]) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ import numpy as np
 
 from deflow.core.entry import registered
 from deflow.core.errors import DeFlowError, first_line
-from deflow.core.files import write_json
+from deflow.core.files import folder_made_whole, write_json
 from deflow.core.progress import progress_bar
 from deflow.data.dataset import Dataset
 from deflow.data.folder import ensure_writable
@@ -70,32 +68,29 @@ def export_minari(
     sides = (box.low, box.high) if box else ((-1.0,), (1.0,))
     _require_chains(dataset)
     ensure_writable(target.parent)
-    partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
     try:
-        (partial / "data").mkdir(parents=True)
-        file = partial / "data" / "main_data.hdf5"
-        episodes, steps = _write_episodes(dataset, box, file)
-        metadata = {
-            "dataset_id": dataset_id,
-            "minari_version": LAYOUT_VERSION,
-            "data_format": "hdf5",
-            "jpeg_encoding": False,
-            "total_episodes": episodes,
-            "total_steps": steps,
-            "dataset_size": round(file.stat().st_size / 1e6, 1),
-            "observation_space": _space(dataset.observations.shape[1], (-np.inf,), (np.inf,)),
-            "action_space": _space(dataset.actions.shape[1], *sides),
-            "description": description or f"{dataset.name}, written by DeFlow.",
-            **({"author": [author]} if author else {}),
-            **({"env_spec": spec} if spec else {}),
-        }
-        write_json(partial / "data" / "metadata.json", metadata)
-        os.replace(partial, target)
+        with folder_made_whole(target) as draft:
+            (draft / "data").mkdir()
+            file = draft / "data" / "main_data.hdf5"
+            episodes, steps = _write_episodes(dataset, box, file)
+            metadata = {
+                "dataset_id": dataset_id,
+                "minari_version": LAYOUT_VERSION,
+                "data_format": "hdf5",
+                "jpeg_encoding": False,
+                "total_episodes": episodes,
+                "total_steps": steps,
+                "dataset_size": round(file.stat().st_size / 1e6, 1),
+                "observation_space": _space(dataset.observations.shape[1], (-np.inf,), (np.inf,)),
+                "action_space": _space(dataset.actions.shape[1], *sides),
+                "description": description or f"{dataset.name}, written by DeFlow.",
+                **({"author": [author]} if author else {}),
+                **({"env_spec": spec} if spec else {}),
+            }
+            write_json(draft / "data" / "metadata.json", metadata)
     except OSError as error:
         reason = error.strerror or first_line(error)
         raise DeFlowError(f"{target} could not be written ({reason}).") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
     return target
 
 

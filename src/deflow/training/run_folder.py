@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from deflow.core.errors import DeFlowError
-from deflow.core.files import write_json, written_whole
+from deflow.core.files import folder_made_whole, write_json, written_whole
 from deflow.core.progress import console
 from deflow.core.types import Spec
 from deflow.envs.make import EnvSpec
@@ -79,25 +79,23 @@ class RunFolder:
         place = path.resolve()
         # A run is resumed from any folder.
         data_dir = config.data_dir and config.data_dir.absolute()
-        draft = cls(place.with_name(f".{place.name}.{os.getpid()}.partial"))
         try:
-            shutil.rmtree(draft.path, ignore_errors=True)
-            draft.checkpoints.mkdir(parents=True)
-            origin = {"begun_from": begun.origin()} if begun else {}
-            draft.write_json("provenance.json", {**provenance(dataset), **origin})
-            draft.write_json("spec.json", asdict(spec))
-            draft.write_json("conversion.json", conversion)
-            draft.write_json("config.json", replace(config, data_dir=data_dir).to_json())
-            if begun:
-                draft._go_on_from(begun)
-            os.replace(draft.path, place)  # Fails where another process was first.
+            # Fails in the end where another process was first.
+            with folder_made_whole(place) as beside:
+                draft = cls(beside)
+                draft.checkpoints.mkdir()
+                origin = {"begun_from": begun.origin()} if begun else {}
+                draft.write_json("provenance.json", {**provenance(dataset), **origin})
+                draft.write_json("spec.json", asdict(spec))
+                draft.write_json("conversion.json", conversion)
+                draft.write_json("config.json", replace(config, data_dir=data_dir).to_json())
+                if begun:
+                    draft._go_on_from(begun)
         except OSError as error:
             raise DeFlowError(
                 f"The run folder {path} cannot be written ({_reason(error)}): choose another "
                 f"{option}."
             ) from error
-        finally:
-            shutil.rmtree(draft.path, ignore_errors=True)
         return folder
 
     @contextlib.contextmanager
