@@ -53,14 +53,18 @@ def shown(folder: Path) -> list[int]:
     return steps
 
 
-def test_a_resumed_run_shows_every_point_once(tmp_path: Path):
+def test_a_resumed_run_shows_every_point_once_though_a_kill_lost_some(tmp_path: Path):
     folder, members = RunFolder(tmp_path), tuple(members_of((0,), {}))
-    # From the beginning; again, as there was no checkpoint; and from that of step 20.
+    events = tmp_path / "tensorboard" / "seed0"
+    # From the beginning; again, as there was no checkpoint; and from that of step 20, what the
+    # second process wrote never having come to the disk.
     for number, (begin, steps) in enumerate([(0, [10, 15]), (0, [10, 20, 30]), (20, [30, 40])]):
-        log = MetricsLog(folder, members, begin)
+        folder.rewind(begin, judged=True)
+        log = MetricsLog(folder, members)
         for step in steps:
             log.write({"total_step": step}, {"critic/loss": np.ones(1)}, np.array([True]))
         log.close()
-        (newest,) = (tmp_path / "tensorboard" / "seed0").glob("events.out.*")
-        newest.rename(newest.with_name(f"events.{number}"))
-    assert shown(tmp_path / "tensorboard" / "seed0") == [10, 20, 30, 40]
+        (newest,) = events.glob("events.out.*")
+        newest.rename(events / f"events.{number}")
+        (events / "events.1").unlink(missing_ok=True)
+    assert shown(events) == [10, 20, 30, 40]

@@ -14,6 +14,9 @@ from deflow.training.score import SCORES
 Arrays = dict[str, np.ndarray]
 """Metrics of a chunk of steps on the host, each [steps, members]."""
 
+WHERE = {"phase", "step", "total_step", "train_seconds", "member"}
+"""What a line of metrics says of itself; the rest was measured."""
+
 
 def combine(chunks: list[Arrays]) -> Arrays:
     """One value a member for an interval: extremes for minima and maxima, the mean of the rest.
@@ -33,17 +36,25 @@ def combine(chunks: list[Arrays]) -> Arrays:
 
 
 class MetricsLog:
-    """Writes every member's metrics to the run folder and to event files."""
+    """Writes every member's metrics to the run folder and to event files.
 
-    def __init__(self, folder: RunFolder, members: tuple[Member, ...], begin: int):
+    The folder's lines are the truth. An event file lacks what was not yet on the disk when its
+    process was killed, and knows nothing of what is measured again: each process hides what earlier
+    ones drew, and begins its own with all that the lines hold.
+    """
+
+    def __init__(self, folder: RunFolder, members: tuple[Member, ...]):
         from tensorboardX import SummaryWriter
 
         self.folder, self.members = folder, members
-        # What an earlier process wrote after step `begin` is hidden: it is measured again.
-        self.writers = [
-            SummaryWriter(str(folder.path / "tensorboard" / member.label), purge_step=begin + 1)
+        self.writers = {
+            member.label: SummaryWriter(
+                str(folder.path / "tensorboard" / member.label), purge_step=0
+            )
             for member in members
-        ]
+        }
+        self._draw(folder.read_lines(folder.metrics))
+        self._draw_scores(folder.read_lines(folder.evaluations))
 
     def write(
         self, where: dict[str, Any], values: dict[str, np.ndarray], alive: np.ndarray
@@ -55,18 +66,30 @@ class MetricsLog:
             own = {name: float(column[index]) for name, column in values.items()}
             own = {name: value for name, value in own.items() if not math.isnan(value)}
             records.append({**where, "member": self.members[index].label, **own})
-            for name, value in own.items():
-                self.writers[index].add_scalar(name, value, where["total_step"])
         self.folder.append(self.folder.metrics, records)
+        self._draw(records)
 
     def write_evaluation(self, records: list[dict[str, Any]]) -> None:
         self.folder.append(self.folder.evaluations, records)
-        for writer, record in zip(self.writers, records, strict=True):
+        self._draw_scores(records)
+
+    def _draw(self, records: list[dict[str, Any]]) -> None:
+        for record in records:
+            for name, value in record.items():
+                if name not in WHERE:
+                    self._add(record, name, value)
+
+    def _draw_scores(self, records: list[dict[str, Any]]) -> None:
+        for record in records:
             for name in (*SCORES, "length"):
                 if record[name] is not None:
-                    writer.add_scalar(f"evaluation/{name}", record[name], record["total_step"])
+                    self._add(record, f"evaluation/{name}", record[name])
+        for writer in self.writers.values():
             writer.flush()
 
+    def _add(self, record: dict[str, Any], name: str, value: float) -> None:
+        self.writers[record["member"]].add_scalar(name, value, record["total_step"])
+
     def close(self) -> None:
-        for writer in self.writers:
+        for writer in self.writers.values():
             writer.close()

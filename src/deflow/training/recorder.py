@@ -76,7 +76,7 @@ class Recorder:
         config, job, members = self.config, self.job, self.family.members
         self.folder.rewind(self.total_step, self.judged())
         self._open = ExitStack()
-        self.log = MetricsLog(self.folder, members, self.total_step)
+        self.log = MetricsLog(self.folder, members)
         self._open.callback(self.log.close)
         self.bar = self._open.enter_context(progress_bar())
         self.evaluator = Evaluator(
