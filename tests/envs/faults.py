@@ -38,8 +38,12 @@ class Faulty(Walk):
         observation, reward, *_, info = super().step(action)
         if self._fault == ("nan", self._steps):
             observation[0] = np.nan
+        if self._fault == ("huge", self._steps):
+            observation[0] = 1e39
         if self._fault == ("inf", self._steps):
             reward = np.inf
+        if self._fault == ("huge reward", self._steps):
+            reward = 1e39
         return observation, reward, False, self._steps == 8, info
 
     def _fail(self) -> None:

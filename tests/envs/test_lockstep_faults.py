@@ -24,7 +24,9 @@ CAUSES = {
     "hang": "within 2 seconds",
     "kill": "signal 9",
     "nan": "what it shows is not finite",
+    "huge": "what it shows is not finite",  # In the float32 that is learnt from.
     "inf": "its reward is inf",
+    "huge reward": "its reward is 1e+39",
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import jax
@@ -122,6 +123,30 @@ def test_returns_are_known_and_in_reach_when_an_episode_has_ended():
         last,
     ]
     np.testing.assert_allclose(experience.replay.fields["returns"][0, :3], expected, rtol=1e-6)
+
+
+def test_returns_of_rewards_as_they_are_need_a_discount_alone():
+    settings = {"returns": {"discount": DISCOUNT}}
+    experience = Experience(SPEC, 1, 9, ("returns",), settings, None)
+    for number, fate in enumerate(["goes on", "terminated"]):
+        experience.add(step_of(number, [fate]))
+    np.testing.assert_allclose(
+        experience.replay.fields["returns"][0, :2], [0.5 + DISCOUNT * 1.5, 1.5], rtol=1e-6
+    )
+
+
+def test_episodes_of_other_lengths_need_no_other_programs(caplog: pytest.LogCaptureFixture):
+    experience = made(1, 40, ("returns",))
+
+    def play(length: int) -> None:
+        for step in range(length):
+            experience.add(step_of(step, ["cut off" if step == length - 1 else "goes on"]))
+
+    play(2)
+    with jax.log_compiles():
+        play(3)
+        play(5)
+    assert "Compiling" not in caplog.text
 
 
 def test_an_episode_of_nothing_but_failure_is_taken_to_go_on_for_ever():
@@ -249,15 +274,22 @@ def test_what_a_checkpoint_keeps_comes_back():
 
 def test_a_column_that_cannot_be_kept_up_is_named():
     with pytest.raises(DeFlowError, match="previous_actions cannot be kept up online"):
-        made(fields=("previous_actions",))
+        rooms.require_room(SPEC, 2, 9, ("previous_actions",))
 
 
 def test_a_replay_that_does_not_fit_is_refused(monkeypatch: pytest.MonkeyPatch):
     size = rooms.require_room(SPEC, 2, 1000, ())
-    for free in (1000, 2 * size - 1):  # A resumed run has two, the one that it reads too.
+    # A resumed run has two, the one that it reads too; the data are not on the device yet.
+    for free, beside, fits in [
+        (1000, 0, False),
+        (2 * size - 1, 0, False),
+        (2 * size, 0, True),
+        (2 * size, 1, False),
+    ]:
         monkeypatch.setattr(rooms, "free_memory", lambda free=free: free)
-        with pytest.raises(DeFlowError, match="take fewer steps online"):
-            made(room=1000)
+        expected = pytest.raises(DeFlowError, match="take fewer steps online")
+        with contextlib.nullcontext() if fits else expected:
+            rooms.require_room(SPEC, 2, 1000, (), beside)
 
 
 def test_an_episode_of_no_steps_may_be_given_up():

@@ -310,7 +310,7 @@ def test_frames_are_refused(tmp_path: Path):
 
 
 def test_finetuning_what_cannot_be_finetuned_is_refused(
-    offline: RunFolder, online: RunFolder, data: Dataset, tmp_path: Path
+    offline: RunFolder, online: RunFolder, flow_first: RunFolder, data: Dataset, tmp_path: Path
 ):
     def refused(message: str, folder: RunFolder, **options: Any) -> None:
         options = {"dataset": data, "run_dir": tmp_path / "it", **options}
@@ -322,12 +322,38 @@ def test_finetuning_what_cannot_be_finetuned_is_refused(
     refused("trained on other data", offline, dataset=toy.dataset(seed=5))
     refused("is a run of its own|trained on your own data", offline, dataset=None)
     refused("other sizes", offline, settings={"hidden": (8, 8)})
+    refused("leave prior_steps as it was", flow_first, settings={"prior_steps": 5}, env=toy.ENV)
     refused("no setting", offline, settings={"alpha": 3.0})
     refused("seeds is what the run was trained with", offline, seeds=(7, 8))
     refused("belongs to the data", offline, env="tests.toy:make_blind")
     half = RunFolder(Path(shutil.copytree(offline.path, tmp_path / "half")))
     (half.path / "summary.json").unlink()
     refused("is not finished", half)
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "kept"),
+    [
+        ({}, {}, True),
+        ({}, {"eval_every": 7}, True),
+        ({}, {"eval_episodes": 3}, False),
+        ({}, {"eval_seed": 3}, False),
+        ({}, {"eval_episodes": 0}, True),
+        ({"integration_steps": 3}, {}, False),
+    ],
+)
+def test_what_is_judged_otherwise_online_is_judged_so_before_it_too(
+    offline: RunFolder, tmp_path: Path, settings: Any, options: Any, kept: bool
+):
+    config = offline.config()
+    agent = dataclasses.replace(config.agent, **settings)
+    config = dataclasses.replace(config, agent=agent, online_steps=5, **options)
+    about = (offline.dataset(), offline.spec(), offline.read_json("conversion.json"))
+    begun = RunFolder.create(tmp_path / "it", config, *about, begun=offline)
+    there = [r["total_step"] for r in begun.read_lines(begun.evaluations)]
+    before = [r["total_step"] for r in offline.read_lines(offline.evaluations)]
+    assert max(before) == 40
+    assert there == (before if kept else [step for step in before if step < 40])
 
 
 def test_an_older_configuration_is_read_as_a_run_that_stayed_offline(offline: RunFolder):

@@ -17,6 +17,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from deflow.core.frames import STACK
 from deflow.envs.board import Board
@@ -83,7 +84,7 @@ class Share:
             self._steps[i] += 1
             self.doing = f"episode {self._episodes[i]}, step {self._steps[i]}"
             observation, reward, terminated, truncated, info = env.step(board.actions[slot].copy())
-            if not math.isfinite(reward):
+            if not np.isfinite(_shortened(reward, np.float32)):
                 raise FloatingPointError(f"its reward is {reward}")
             board.rewards[slot] = reward
             board.terminated[slot] = terminated
@@ -105,9 +106,17 @@ class Share:
 
     def _show(self, slot: int, observation: Any) -> None:
         """One number that is not finite, learned from, would spoil all that a policy knows."""
-        if not np.isfinite(observation).all():
+        seen = self._board.observations
+        shown = _shortened(observation, seen.dtype)
+        if not np.isfinite(shown).all():
             raise FloatingPointError("what it shows is not finite")
-        self._board.observations[slot] = observation
+        seen[slot] = shown
+
+
+def _shortened(values: Any, dtype: Any) -> NDArray[Any]:
+    """Numbers as they are learnt from; one that is too large for that becomes infinite."""
+    with np.errstate(over="ignore"):
+        return np.asarray(values).astype(dtype)
 
 
 def serve(connection: Connection, memory: int) -> None:

@@ -63,6 +63,11 @@ def existing(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
 
 
+def number_of(checkpoint: Path) -> int:
+    """The number that it was saved by."""
+    return int(checkpoint.name.removeprefix("step-"))
+
+
 def read_meta(checkpoint: Path) -> dict[str, Any]:
     """Where the run stood."""
     meta: dict[str, Any] = json.loads((checkpoint / "meta.json").read_text())

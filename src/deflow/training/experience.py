@@ -36,8 +36,7 @@ class Experience:
         overwrite: keep no more than the official code's buffer does, max(2,000,000, data + 1): what
             is met then takes the place of the oldest, the data first.
 
-    Raises:
-        DeFlowError: a column cannot be kept up online, or there is no room for the replay.
+    Whether there is room for it all is asked before a run begins (`require_room`).
     """
 
     def __init__(
@@ -53,13 +52,13 @@ class Experience:
         self.logged = dataset.transitions if dataset else 0
         self.window = window_of(dataset) if overwrite else None
         self.room = room_of(steps, dataset, overwrite)
-        require_room(spec, members, self.room, fields)
         self.replay = empty(spec, members, self.room, fields)
         self.met, self.begun, self.first = (np.zeros(members, np.int64) for _ in range(3))
         self._waits = "returns" in fields
         if self._waits:
             own = dict(settings["returns"])
-            self._discount, self._scale, self._bias = own["discount"], own["scale"], own["bias"]
+            self._discount = own["discount"]
+            self._scale, self._bias = own.get("scale", 1.0), own.get("bias", 0.0)
             worst = float(dataset.rewards[dataset.rows].min()) if dataset else -np.inf
             self._worst = self._scale * worst + self._bias
             self._returns = np.zeros((members, self.room), np.float32)
@@ -151,16 +150,17 @@ class Experience:
 
     def _give_returns(self, members: NDArray[np.int64]) -> None:
         """The returns of some members' unfinished episodes, as they are now."""
+        # Whole columns are taken from the device, and given to it, since it would compile a program
+        # for each length of an episode.
+        rewards, masks = np.asarray(self.replay.rewards), np.asarray(self.replay.masks)
         for member in members[self.met[members] > self.begun[members]]:
             slots = np.arange(self.begun[member], self.met[member]) % self.room
-            rewards = np.asarray(self.replay.rewards[member, slots], np.float64)
-            masks = np.asarray(self.replay.masks[member, slots])
+            own = self._scale * rewards[member, slots].astype(np.float64) + self._bias
             last = np.arange(len(slots)) == len(slots) - 1
             self._returns[member, slots] = returns_of(
-                self._scale * rewards + self._bias, masks, last, self._discount, self._worst
+                own, masks[member, slots], last, self._discount, self._worst
             )
-        # A whole column at once, since episodes of every length would compile a program each; a
-        # copy, since the device would go on reading the array that is written next time.
+        # A copy, since the device would go on reading the array that is written next time.
         known = jnp.array(self._returns)
         self.replay = eqx.tree_at(lambda r: r.fields["returns"], self.replay, known)
 
@@ -175,11 +175,13 @@ def room_of(steps: int, dataset: Dataset | None, overwrite: bool) -> int:
     return min(steps, window_of(dataset)) if overwrite else steps
 
 
-def require_room(spec: Spec, members: int, room: int, fields: tuple[str, ...]) -> int:
+def require_room(
+    spec: Spec, members: int, room: int, fields: tuple[str, ...], beside: int = 0
+) -> int:
     """The bytes that a replay of `room` transitions a member takes on the device.
 
     Raises `DeFlowError` where one of the columns cannot be kept up online, or where there is no
-    room for two: the replay, and what a resumed run reads of it.
+    room for two (the replay, and what a resumed run reads of it) and for `beside` more bytes.
     """
     unknown = [name for name in fields if name not in FIELDS]
     if unknown:
@@ -190,10 +192,11 @@ def require_room(spec: Spec, members: int, room: int, fields: tuple[str, ...]) -
     replay = jax.eval_shape(lambda: empty(spec, members, room, fields))
     size = sum(column.size * column.dtype.itemsize for column in jax.tree.leaves(replay))
     there = free_memory()
-    if 2 * size > there:
+    if 2 * size + beside > there:
+        data = f" and the data {beside / 1e9:.1f} GB," if beside else ""
         raise DeFlowError(
             f"What {members} x {room:,} steps meet takes {size / 1e9:.1f} GB, twice that while a "
-            f"checkpoint is read, and {there / 1e9:.1f} GB are free: take fewer steps online, or "
-            "fewer members."
+            f"checkpoint is read,{data} and {there / 1e9:.1f} GB are free: take fewer steps "
+            "online, or fewer members."
         )
     return int(size)

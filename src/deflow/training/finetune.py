@@ -52,7 +52,8 @@ def finetune(
     of the new run, which holds the old one's curves too. The old folder is left as it is.
 
     Networks, optimisers, targets, multiplier, keys and clock are carried on; the data it was
-    trained on stay within reach.
+    trained on stay within reach. Where settings or the way of judging differ, it is judged anew
+    before it goes on.
 
     Args:
         path: the offline run's folder.
@@ -64,9 +65,9 @@ def finetune(
 
     Raises:
         DeFlowError: an option is none of these; a setting is one that the run sweeps, is out of
-            range, or asks for other networks; the run is not finished, went online before, or was
-            trained on other data than are there now; the agent does not learn online; or the
-            environment has other spaces.
+            range, asks for other networks or belongs to the offline past; the run is not finished,
+            went online before, or was trained on other data than are there now; the agent does not
+            learn online; or the environment has other spaces.
     """
     path = RunFolder.open(Path(path)).path.resolve()
     folder = RunFolder(path)
@@ -85,7 +86,7 @@ def finetune(
     require("steps", config.online_steps, at_least=1)
     config.validate()
     job = prepare_again(folder, config, dataset)
-    _check_networks(folder, config, job)
+    _check_past(folder, config, job)
     _check_world(folder, job)
     check_room(config, job)
     about = (config, job.description, job.spec, job.conversion)
@@ -122,15 +123,26 @@ def _check_world(folder: RunFolder, job: Job) -> None:
         )
 
 
-def _check_networks(folder: RunFolder, config: TrainConfig, job: Job) -> None:
-    """Raise `DeFlowError` where a setting would make another state than the run's."""
+def _check_past(folder: RunFolder, config: TrainConfig, job: Job) -> None:
+    """Raise `DeFlowError` where a setting would have made another state, or other phases."""
+    then, now = folder.config().agent, config.agent
 
     def shapes(agent: Agent) -> Any:
         family = Family.build(agent, members_of(config.seeds, config.over))
         return family.shapes(job.spec)
 
-    if shapes(config.agent) != shapes(folder.config().agent):
+    def lengths(agent: Agent) -> list[tuple[str, int]]:
+        return [(p.name, p.steps) for p in agent.phases(job.spec, config.schedule)]
+
+    if shapes(now) != shapes(then):
         raise DeFlowError(
             f"The networks of {folder.path} have other sizes than these settings ask for: leave "
             "their sizes as they are."
+        )
+    if lengths(now) != lengths(then):
+        before = settings_of(then)
+        changed = [name for name, value in settings_of(now).items() if value != before[name]]
+        raise DeFlowError(
+            f"{folder.path} has its offline phases behind it, and these settings would have made "
+            f"them longer or shorter: leave {' or '.join(changed)} as it was."
         )

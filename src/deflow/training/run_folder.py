@@ -25,6 +25,9 @@ from deflow.envs.make import EnvSpec
 from deflow.training import checkpoint
 from deflow.training.config import LOCAL, TrainConfig
 
+JUDGED_BY = ("eval_episodes", "eval_seed")
+"""Fields that say how a policy is judged; the agent's settings say how it acts."""
+
 PACKAGES = (
     "deflow-rl",
     "jax",
@@ -90,7 +93,7 @@ class RunFolder:
                 draft.write_json("conversion.json", conversion)
                 draft.write_json("config.json", replace(config, data_dir=data_dir).to_json())
                 if begun:
-                    draft._go_on_from(begun)
+                    draft._go_on_from(begun, config)
         except OSError as error:
             raise DeFlowError(
                 f"The run folder {path} cannot be written ({_reason(error)}): choose another "
@@ -134,12 +137,18 @@ class RunFolder:
             "config": {k: v for k, v in self.config().to_json().items() if k not in LOCAL},
         }
 
-    def _go_on_from(self, begun: RunFolder) -> None:
-        """Take over another run's newest sound checkpoint and what it logged up to there."""
+    def _go_on_from(self, begun: RunFolder, config: TrainConfig) -> None:
+        """Take over another run's newest sound checkpoint and what it logged up to there, but for
+        how it was judged there, where this one is judged otherwise: what came before is compared
+        with what comes after."""
         sound = checkpoint.newest_sound(begun.checkpoints)
         shutil.copytree(sound, self.checkpoints / sound.name)
         for mine, theirs in ((self.metrics, begun.metrics), (self.evaluations, begun.evaluations)):
             self.append(mine, begun.read_lines(theirs))
+        differs = config.differences(begun.config())
+        otherwise = any(name in JUDGED_BY or name.startswith("agent.") for name in differs)
+        if config.eval_episodes and otherwise:
+            self.rewind(checkpoint.number_of(sound), judged=False)
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

@@ -51,7 +51,8 @@ def check_room(config: TrainConfig, job: Job) -> None:
     if online:
         members = len(members_of(config.seeds, config.over))
         room = room_of(config.online_steps, job.dataset, config.overwrite)
-        size = require_room(job.spec, members, room, online.phase.fields)
+        beside = job.dataset.nbytes if job.dataset else 0
+        size = require_room(job.spec, members, room, online.phase.fields, beside)
         console.print(f"What is met online will take up to {size / 1e9:.2f} GB.")
 
 
@@ -81,6 +82,7 @@ def resume(
         return folder
     with folder.locked():
         job = prepare_again(folder, config, dataset)
+        check_room(config, job)
         Trainer(config, job, folder).run(resume=True)
     return folder
 
