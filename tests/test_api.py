@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,8 @@ from tests import toy
 import deflow
 from deflow import DeFlow, DeFlowError
 from deflow.data.iav import intrinsic_action_variance
+from deflow.training.config import TrainConfig
+from deflow.training.delta import with_delta
 
 
 def test_numpys_numbers_and_a_file_are_taken(tmp_path: Path):
@@ -32,6 +35,13 @@ def test_numpys_numbers_and_a_file_are_taken(tmp_path: Path):
     assert config.agent.delta == pytest.approx(2 * estimate)
     policy = deflow.load_policy(run.path, member="seed1-tau0.5")
     assert policy(np.zeros(toy.OBS)).shape == (toy.ACT,)
+
+
+def test_a_region_that_is_counted_over_all_dimensions_is_as_wide():
+    config = TrainConfig(task="toy", agent=DeFlow(), seeds=(0,), env=toy.ENV)
+    summed = replace(config, agent=DeFlow(residual_reduction="sum"))
+    each, together = (with_delta(c, toy.dataset(), "2").agent.delta for c in (config, summed))
+    assert together == pytest.approx(toy.ACT * each)
 
 
 @pytest.mark.parametrize(

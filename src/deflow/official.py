@@ -98,7 +98,8 @@ def deflow(config: Config) -> DeFlow:
         **common(config),
         delta=config["target_divergence"],
         prior_online="coasting" if config.get("fix_bc_flow_online") else "learns",
-        fixed_alpha=0.0 if lagrangian else config["alpha"],
+        # 0 would mean a learnt one; the square of so little is nothing in float32.
+        fixed_alpha=0.0 if lagrangian else config["alpha"] or 1e-30,
         legacy_alpha_squared=not lagrangian,
         target_aggregation=config["q_agg"],
         normalize_q=config["normalize_q_loss"],

@@ -26,6 +26,7 @@ from deflow.core.device import ONCE
 from deflow.core.errors import DeFlowError
 from deflow.core.trees import named_leaves, path_name
 from deflow.core.types import Batch, Clock, Metrics, Spec
+from deflow.data.npz import read_npz
 from deflow.official import OFFICIAL, Arrays, Official, reader
 
 RELATIVE, FLOOR = 1e-4, 1e-6
@@ -53,17 +54,20 @@ def check(path: str | Path) -> list[Comparison]:
 
     Products are taken in full float32: by default GPUs keep some three digits of their factors.
 
-    Raises `DeFlowError` where the file is of an agent that is not known here.
+    Raises `DeFlowError` where it is no such file, lacks something, or is of an agent that is not
+    known here.
     """
-    with np.load(path, allow_pickle=False) as file:
-        data = {name: file[name] for name in file.files}
+    data = read_npz(Path(path), required=("config",), kind="parity file")
     config = json.loads(str(data["config"]))
-    official = reader(config)
-    if official is None:
-        name, known = config["agent_name"], ", ".join(OFFICIAL)
-        raise DeFlowError(f"{path} is a file of {name}, but only {known} are known.")
-    with jax.default_matmul_precision("highest"):
-        return _repeat(config, official, data)
+    try:
+        official = reader(config)
+        if official is None:
+            name, known = config["agent_name"], ", ".join(OFFICIAL)
+            raise DeFlowError(f"{path} is a file of {name}, but only {known} are known.")
+        with jax.default_matmul_precision("highest"):
+            return _repeat(config, official, data)
+    except KeyError as error:
+        raise DeFlowError(f"{path} lacks {error}, which a parity file has.") from error
 
 
 def _repeat(config: dict[str, Any], official: Official, data: Arrays) -> list[Comparison]:
@@ -176,7 +180,9 @@ def compare_metrics(official: Official, ours: Metrics, data: Arrays, k: int) -> 
     """The summed loss, its terms and the other metrics of update k."""
     total = sum(ours.get(name, jnp.zeros(())) for name in official.losses)
     found = [_relative(f"update {k}: loss", total, data[f"loss{k}"])]
-    actor = total - ours["critic/loss"] - ours.get("value/loss", jnp.zeros(()))
+    # Not the total less the others, where a large critic's loss would leave few of its digits.
+    policy = [name for name in official.losses if name not in ("critic/loss", "value/loss")]
+    actor = sum(ours.get(name, jnp.zeros(())) for name in policy)
     for key in (key for key in data if key.startswith(f"info{k}/")):
         name = key.removeprefix(f"info{k}/")
         own: Any
@@ -219,14 +225,20 @@ def compare_parameters(ours: Mapping[str, Any], data: Arrays, prefix: str) -> li
 def compare_actions(agent: Trained, state: Any, data: Arrays) -> list[Comparison]:
     """Actions, and proposals of the flow where they are recorded, from the recorded noise."""
     observations = jnp.asarray(data["act/observations"])
-    noise = jnp.asarray(data["act/noise"]) if "act/noise" in data else ()
+    noise: Any = jnp.asarray(data["act/noise"]) if "act/noise" in data else ()
     own = {"actions": agent.act(state, observations, noise, "evaluate")}
     if "act/flow_actions" in data:
-        own["flow_actions"] = agent.propose(state, observations, noise)  # type: ignore[attr-defined]
-    return [
-        Comparison(name, float(np.abs(np.asarray(value) - data[f"act/{name}"]).max() / ACTIONS))
-        for name, value in own.items()
-    ]
+        # All proposals, also where an action is the best of several.
+        each = observations if noise.ndim == 2 else observations[:, None]
+        own["flow_actions"] = agent.base(state, each, noise)  # type: ignore[attr-defined]
+    return [_absolute(name, value, data[f"act/{name}"]) for name, value in own.items()]
+
+
+def _absolute(name: str, ours: Any, reference: np.ndarray) -> Comparison:
+    """The largest difference of two actions; those of other numbers are not the same."""
+    same = np.shape(ours) == reference.shape
+    off = np.abs(np.asarray(ours) - reference).max() if same else np.inf
+    return Comparison(name, float(off / ACTIONS))
 
 
 def _relative(name: str, ours: Any, reference: np.ndarray) -> Comparison:

@@ -81,6 +81,8 @@ def record(file: Path, config: dict[str, Any], agent: IFQL) -> None:
     data["act/observations"] = jax.random.normal(keys[4], (5, 4))
     data["act/noise"] = jax.random.normal(keys[4], (5, agent.best_of, 3))
     data["act/actions"] = agent.act(state, data["act/observations"], data["act/noise"])
+    each = data["act/observations"][:, None]
+    data["act/flow_actions"] = agent.base(state, each, data["act/noise"])
     np.savez(file, allow_pickle=False, **data)
 
 
@@ -112,10 +114,23 @@ def test_a_file_of_ifql_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(parity, "read_update", noted)
     found = check(file)
     assert precisions == ["highest"]
-    assert {"actions", "update 1: value/value_loss", "update 0: actor/actor_loss"} <= {
-        comparison.name for comparison in found
-    }
+    assert {
+        "actions",
+        "flow_actions",
+        "update 1: value/value_loss",
+        "update 0: actor/actor_loss",
+    } <= {comparison.name for comparison in found}
     assert all(comparison.passes for comparison in found)
+
+
+def test_what_is_no_parity_file_is_named(tmp_path: Path):
+    file = tmp_path / "it.npz"
+    np.savez(file, allow_pickle=False, observations=np.zeros(3))
+    with pytest.raises(DeFlowError, match=r"it\.npz is no parity file: it lacks config"):
+        check(file)
+    np.savez(file, allow_pickle=False, config=json.dumps({"agent_name": "fql", "lr": 3e-4}))
+    with pytest.raises(DeFlowError, match=r"it\.npz lacks 'discount'"):
+        check(file)
 
 
 def test_a_file_of_an_unknown_agent_is_refused(tmp_path: Path):

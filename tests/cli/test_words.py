@@ -132,6 +132,7 @@ def test_a_saved_configuration_is_where_a_run_begins(tmp_path: Path):
         (f"sweep {PUZZLE} --over tau=0.1 --set prior_steps=2", "prior_steps is for the schedule"),
         (f"compare {PUZZLE} --agents deflow --set proposals=2", "proposals is for the schedule"),
         (f"compare {PUZZLE} --agents mine:Mine", "write name=mine:Mine"),
+        (f"compare {PUZZLE} --agents fixed=deflow=fql", "deflow=fql"),
         ("report absent --x train_seconds", "--x is for a picture: give --figure too"),
         ("evaluate absent --off-policy --env a:b", "--env is for playing"),
         (f"train {PUZZLE} --updates-per-step 2", "--updates-per-step is for learning online"),

@@ -58,7 +58,8 @@ class Compare(Running):
 
     def configs(self, out: Path) -> dict[str, TrainConfig]:
         """One configuration for each agent, by its name here."""
-        named = {word.partition("=")[0]: word.rpartition("=")[2] for word in self.agents}
+        parted = [word.partition("=") for word in self.agents]
+        named = {label: name if equals else label for label, equals, name in parted}
         for label in named:
             if ":" in label:
                 raise DeFlowError(

@@ -36,8 +36,12 @@ def with_delta(config: TrainConfig, data: Data, factor: str) -> TrainConfig:
     require_device()
     loaded = source(config.task).load(config.data_dir) if data is None else as_own(data).dataset
     found = intrinsic_action_variance(loaded)
-    delta = times * found.value
-    console.print(f"delta {delta:.3g}: {times:g} times {found.value:.3g}, the data's IAV.")
+    # The variance is of one dimension, on average; a residual may be counted over all of them.
+    summed = getattr(config.agent, "residual_reduction", "mean") == "sum"
+    dimensions = loaded.actions.shape[1] if summed else 1
+    delta = times * found.value * dimensions
+    of_all = f", and {dimensions} action dimensions" if summed else ""
+    console.print(f"delta {delta:.3g}: {times:g} times {found.value:.3g}, the data's IAV{of_all}.")
     setting: dict[str, Any] = {"delta": delta}
     return replace(config, agent=replace(config.agent, **setting))
 
