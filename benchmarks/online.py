@@ -29,6 +29,7 @@ from deflow.training.train import resume, train
 from schedules import TASK
 
 AGENTS = ("deflow", "deflow-frozen", "fql", "iql", "calql", "rlpd")
+USUAL = {"seeds": (0, 1, 2), "steps": 20_000, "online_steps": 20_000, "eval_episodes": 50}
 
 
 def place(name: str, options: argparse.Namespace) -> RunFolder:
@@ -82,14 +83,25 @@ def run(name: str, options: argparse.Namespace) -> RunFolder:
     )
 
 
+def command_of(folder: RunFolder) -> str:
+    """How a run is made again, as its own folder tells it."""
+    config, episodes = folder.config(), folder.dataset()["episodes"]
+    words = ["python benchmarks/online.py --task", config.task, "--episodes", episodes]
+    for name, usual in USUAL.items():
+        value = getattr(config, name)
+        if value != usual:
+            values = value if name == "seeds" else (value,)
+            words += [f"--{name.replace('_', '-')}", *values]
+    return " ".join(map(str, words))
+
+
 def report(options: argparse.Namespace) -> None:
     """The table of all finished systems as JSON and as lines for the page, and Figure 3."""
     folders = {name: place(name, options) for name in AGENTS}
     label = env_name(options.task).replace("-", "_")
     out = options.out or Path(f"benchmarks/results/online_{label}.json")
-    command = f"python benchmarks/online.py --task {options.task} --episodes {options.episodes}"
     fresh = [
-        {**committed(record(name, folder), command), "curve": curve(folder)}
+        {**committed(record(name, folder), command_of(folder)), "curve": curve(folder)}
         for name, folder in folders.items()
         if folder.finished()
     ]
@@ -97,9 +109,9 @@ def report(options: argparse.Namespace) -> None:
     if not records:
         return
     document: dict[str, Any] = {
-        "command": command,
+        "command": records[0]["provenance"]["command"],
         "task": options.task,
-        "episodes_of_data": options.episodes,
+        "episodes_of_data": records[0]["provenance"]["dataset"]["episodes"],
         "agents": records,
         "missing": [name for name in AGENTS if name not in {entry["name"] for entry in records}],
     }
@@ -118,10 +130,10 @@ def main() -> None:
     parser.add_argument("--task", default=TASK)
     parser.add_argument("--episodes", type=int, default=300, help="of the data")
     parser.add_argument("--agents", nargs="+", default=list(AGENTS), choices=AGENTS)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--steps", type=int, default=20_000)
-    parser.add_argument("--online-steps", type=int, default=20_000)
-    parser.add_argument("--eval-episodes", type=int, default=50)
+    parser.add_argument("--seeds", type=int, nargs="+", default=USUAL["seeds"])
+    parser.add_argument("--steps", type=int, default=USUAL["steps"])
+    parser.add_argument("--online-steps", type=int, default=USUAL["online_steps"])
+    parser.add_argument("--eval-episodes", type=int, default=USUAL["eval_episodes"])
     parser.add_argument("--runs", type=Path, default=Path("runs/online"))
     parser.add_argument("--data-dir", type=Path, default=Path("runs/schedules/data"))
     parser.add_argument("--out", type=Path)

@@ -104,6 +104,8 @@ def test_a_saved_configuration_is_where_a_run_begins(tmp_path: Path):
     assert found.over == (("tau=0.1,0.2",),)
     other = Train.parse(["--config", str(file), "--over", "tau=0.5", "rho=1,2"])
     assert grid(other.over) == {"tau": (0.5,), "rho": (1.0, 2.0)}
+    joined = Train.parse(["--config", str(file), "--over=tau=0.5"])
+    assert grid(joined.over) == {"tau": (0.5,)}
     changed = Train.parse(["--config", str(file), "--steps", "9", "--agent.tau", "0.3"])
     assert (changed.steps, changed.agent.tau, changed.agent.delta) == (9, 0.3, 0.7)
 

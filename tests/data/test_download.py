@@ -141,6 +141,21 @@ def test_of_several_processes_one_fetches_and_the_others_wait(
     assert server.ranges == [None, None]
 
 
+def test_a_generated_set_is_not_made_whole_with_the_official_one(
+    server: Server, tmp_path: Path
+) -> None:
+    (tmp_path / f"{NAME}.npz").write_bytes(b"ours")
+    provenance = tmp_path / f"{NAME}.json"
+    provenance.write_text('{"made_by": "an oracle", "settings": {"seed": 3}}')
+    with pytest.raises(DeFlowError, match=f"generate it again .`deflow data generate {NAME}"):
+        download_set(NAME, tmp_path, url=server.url)
+    assert "oracle" in provenance.read_text()
+    assert not server.ranges
+    (tmp_path / f"{NAME}.npz").unlink()
+    download_set(NAME, tmp_path, url=server.url)
+    assert arrived(tmp_path, server)
+
+
 def test_what_cannot_be_fetched_is_said(server: Server, tmp_path: Path) -> None:
     del server.files[f"{NAME}-val.npz"]
     with pytest.raises(DownloadError, match="404"):

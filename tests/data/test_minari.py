@@ -221,6 +221,15 @@ def test_minari_loads_what_we_write(tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "minari" / "mine").iterdir()) == ["log-v3"]
 
 
+def test_what_we_write_anew_keeps_its_time_limit(tmp_path: Path) -> None:
+    collect(VECTOR, "hdf5", "toy/fast-v2", max_episode_steps=3)
+    first = load_own("minari:toy/fast-v2")
+    export_minari(first.dataset, "mine/fast-v2", environment=first.environment)
+    env = minari.load_dataset("mine/fast-v2").recover_environment()
+    assert env.spec.max_episode_steps == 3
+    assert load_own("minari:mine/fast-v2").environment == first.environment
+
+
 def test_sets_in_ogbenchs_manner_keep_their_transitions() -> None:
     arrays = logs.flat(logs.episodes())
     del arrays["next_observations"]

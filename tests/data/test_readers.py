@@ -128,6 +128,15 @@ def test_each_parquet_file_of_a_folder_is_a_trajectory_of_its_own(tmp_path: Path
     assert (len(alone.episode_ends), alone.transitions) == (1, 9)
 
 
+def test_a_file_without_rows_adds_nothing(tmp_path: Path) -> None:
+    folder = unmarked(tmp_path / "takes")
+    found = read_raw(folder, ["terminals=none"]).dataset().fingerprint()
+    none = pq.read_table(folder / "take-0.parquet").slice(0, 0)
+    for name in ("take-9", "empty"):
+        pq.write_table(none, folder / f"{name}.parquet")
+    assert read_raw(folder, ["terminals=none"]).dataset().fingerprint() == found
+
+
 def test_what_marks_the_ends_goes_before_the_files(tmp_path: Path) -> None:
     """Rows that go on from one file to the next, as their columns say."""
     arrays = logs.flat(LOG)

@@ -35,6 +35,12 @@ def test_the_film_shows_the_episode_that_was_evaluated() -> None:
     assert len(record_episode(WALK, still, seed=5, episode=3)) == result.length + 1
 
 
+def test_an_environment_may_write_into_its_action() -> None:
+    proud = EnvSpec(entry="tests.envs.toys:Proud")
+    shown = [record_episode(spec, still, seed=5, episode=3) for spec in (WALK, proud)]
+    np.testing.assert_array_equal(*shown)
+
+
 def test_an_environment_that_fails_while_filmed_says_so() -> None:
     with pytest.raises(DeFlowError, match=r"episode 2, step 3.*the wheel came off"):
         record_episode(EnvSpec(entry="tests.envs.toys:Fails"), still, 0, 2)

@@ -115,6 +115,13 @@ def test_success_is_none_where_the_environment_does_not_say() -> None:
     assert {result.success for result in played(silent, 2, 1, range(4))[0]} == {None}
 
 
+def test_no_word_of_success_is_a_failure_where_others_have_one() -> None:
+    proud = EnvSpec(entry="tests.envs.toys:Proud")
+    (results,) = played(proud, 2, 1, range(12))
+    assert {result.success for result in results} == {0.0, 1.0}
+    assert results == one_by_one(range(12))
+
+
 def test_progress_counts_up_to_all_episodes() -> None:
     seen: list[tuple[int, int]] = []
     with EnvPool(WALK, 4, 1) as pool:

@@ -182,13 +182,20 @@ def test_a_changed_configuration_is_refused(
     assert files(compared) == before
 
 
-def test_other_data_are_refused(compared: Path, comparing: Compare, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("agents", "words"),
+    [
+        (("bc", "fql", "own=bc"), ["--set", "own.batch_size=16"]),
+        (("bc", "fql"), []),  # Also where nothing is left to train.
+    ],
+)
+def test_other_data_are_refused(
+    compared: Path, comparing: Compare, tmp_path: Path, agents: tuple[str, ...], words: list[str]
+):
     other = toy.save(tmp_path / "other.npz", seed=5)
     before = files(compared)
     with pytest.raises(DeFlowError, match="different data"):
-        comparing(
-            compared, "--data", other, "--set", "own.batch_size=16", agents=("bc", "fql", "own=bc")
-        )
+        comparing(compared, "--data", other, *words, agents=agents)
     assert files(compared) == before
 
 

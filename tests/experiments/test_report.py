@@ -74,6 +74,20 @@ def test_a_score_is_the_mean_of_the_last_three_and_its_deviation_is_over_members
     json.dumps(record)
 
 
+def test_success_that_is_told_only_where_there_was_one_is_no_more_than_that(tmp_path: Path):
+    folder = written(tmp_path / "a", {0: [None, None, 0.6], 1: [None, None, None]})
+    assert [m["success"] for m in summarize(folder)] == pytest.approx([0.2, 0.0])
+    other = written(tmp_path / "b", {2: [None, None, None]})
+    own = [overview(run) for run in (folder, other)]
+    assert own[1]["success"] is None
+    (joined,) = together([folder, other], own)
+    assert joined["success"] == {
+        "mean": pytest.approx(0.2 / 3),
+        "std": pytest.approx(np.std([0.2, 0, 0])),
+        "members": 3,
+    }
+
+
 def test_fewer_evaluations_than_three_count_as_they_are(tmp_path: Path):
     assert summarize(written(tmp_path / "a", {0: [0.5]}))[0]["success"] == 0.5
     assert summarize(written(tmp_path / "b", {0: []})) == []

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import struct
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 from tensorboardX.proto.event_pb2 import Event
 
+from deflow.envs.lockstep import Steps
 from deflow.training.family import members_of
 from deflow.training.metrics import MetricsLog, combine
+from deflow.training.played import Played
 from deflow.training.run_folder import RunFolder
 
 
@@ -35,6 +38,22 @@ def test_steps_at_which_a_room_was_not_measured_do_not_count():
     np.testing.assert_allclose(found["critic/loss"], [1.5, 1.5])
     resting = {name: values[:1] for name, values in chunk.items()}
     assert set(combine([resting])) == {"critic/loss"}
+
+
+def test_success_online_is_a_share_of_all_episodes():
+    """Also where the environment tells of it only where there was one."""
+    played, nothing = Played(2), np.full(2, np.nan)
+
+    def ended(*success: float) -> None:
+        columns = {f.name: nothing for f in fields(Steps)}
+        over = {"ended": np.array([True, True]), "lost": np.array([False, False])}
+        played.count(Steps(**{**columns, **over, "success": np.array(success)}))
+
+    ended(1.0, np.nan)
+    ended(np.nan, np.nan)
+    np.testing.assert_array_equal(played.take(np.zeros(2, int))["online/success"], [0.5, 0.0])
+    ended(np.nan, np.nan)
+    assert np.isnan(played.take(np.zeros(2, int))["online/success"]).all()
 
 
 def shown(folder: Path) -> list[int]:

@@ -232,7 +232,7 @@ def _from_document(typed: type, document: dict[str, Any], agent: Any, words: lis
     known = {f.name for f in dataclasses.fields(typed)}
     values = {k: v for k, v in document.items() if k in known and k != "run_dir"}
     values["seeds"] = tuple(values["seeds"])
-    named = {word.partition("=")[0] for word in words}
+    named = {word.removeprefix("--over=").partition("=")[0] for word in words}
     swept = [item for item in values.get("over", {}).items() if item[0] not in named]
     values["over"] = (tuple(f"{name}={','.join(map(str, found))}" for name, found in swept),)
     values["data_dir"] = Path(values["data_dir"]) if values.get("data_dir") else None

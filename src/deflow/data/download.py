@@ -40,11 +40,17 @@ def download_set(dataset: str, folder: Path, *, url: str = OFFICIAL) -> Path:
 
     Raises:
         DownloadError: no network, no such file, or the connection broke.
-        DeFlowError: the folder cannot be written.
+        DeFlowError: the folder cannot be written, or holds a part of a set that was generated.
     """
     ensure_writable(folder)
     target = folder / f"{dataset}.npz"
     files = [target, validation_file(target)]
+    if "settings" in read_json(provenance_file(target)) and any(map(Path.exists, files)):
+        raise DeFlowError(
+            f"Of {dataset} in {folder}, which was generated, a file is missing, and the official "
+            f"one is of another set: generate it again (`deflow data generate {dataset} "
+            "--overwrite`), or choose another --data-dir."
+        )
     try:
         with progress_bar(transient=True) as bar:
             for path in files:

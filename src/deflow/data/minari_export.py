@@ -174,7 +174,10 @@ def _env_spec(environment: Environment | None) -> str | None:
     if found is None:
         raise DeFlowError(f"{environment.env_id!r} is not registered with Gymnasium here.")
     spec = copy.deepcopy(found)
-    spec.kwargs.update(dict(environment.kwargs))
+    kwargs = dict(environment.kwargs)
+    # `gymnasium.make` takes it among the arguments; of an environment's it is none.
+    spec.max_episode_steps = kwargs.pop("max_episode_steps", spec.max_episode_steps)
+    spec.kwargs.update(kwargs)
     try:
         return str(spec.to_json())
     except (TypeError, ValueError) as error:

@@ -40,7 +40,7 @@ def serve(connection: Connection) -> None:
             connection.send_bytes(np.asarray(observation, np.float32).tobytes())
             if drawn is not None:
                 connection.send_bytes(drawn.tobytes())
-            action = np.frombuffer(connection.recv_bytes(), np.float32)
+            action = np.frombuffer(connection.recv_bytes(), np.float32).copy()
             step += 1
             where = f"episode {episode}, step {step}"
             observation, _, terminated, truncated, _ = env.step(action)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +23,8 @@ Act = Callable[[NDArray[np.float32], NDArray[np.int32], NDArray[np.int32]], NDAr
 
 @dataclass(frozen=True)
 class EpisodeResult:
-    """How one episode went. `success` is the last step's `info["success"]`, where there is one."""
+    """How one episode went. `success` is the last step's `info["success"]`, where there is one;
+    where other episodes have one, not to have it is a failure."""
 
     episode: int
     return_: float
@@ -124,7 +125,14 @@ def rollout(
             on_tick(done, total)
     times.workers = float(board.seconds.sum())
     times.total = time.perf_counter() - started
-    return [[result[episode] for episode in episodes] for result in results], times
+    return _settled([[result[episode] for episode in episodes] for result in results]), times
+
+
+def _settled(played: list[list[EpisodeResult]]) -> list[list[EpisodeResult]]:
+    """An environment that tells of success, but only where there is one, tells of failures too."""
+    if all(episode.success is None for results in played for episode in results):
+        return played
+    return [[replace(e, success=e.success or 0.0) for e in results] for results in played]
 
 
 def _check_endless(lengths: NDArray[np.int64], playing: NDArray[np.int64], name: str) -> None:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from deflow.core.agent import Phase
+from deflow.core.agent import ONLINE, Phase
 from deflow.core.flops import product_flops
 from deflow.core.frames import STACK
 from deflow.core.types import Clock, Spec
@@ -21,7 +21,8 @@ ROWS = 4
 
 
 def phase_costs(config: TrainConfig, spec: Spec) -> list[dict[str, Any]]:
-    """Steps of each phase, and the GFLOP (10^9 operations) that one of them takes for one member.
+    """Steps of each phase, the gradient steps among or in them (`updates`), and the GFLOP (10^9
+    operations) that one of these takes for one member.
 
     Matrix products alone, as `core.flops` counts them: forward, backward and, for flows, every step
     of the integration. Columns that a phase leaves in the data (cached proposals) are not gradient
@@ -46,7 +47,14 @@ def phase_costs(config: TrainConfig, spec: Spec) -> list[dict[str, Any]]:
             return phase.update(agent, state, batch, phase.draw(agent, key), Clock(count, index))
 
         flops = product_flops(step, state, fields, jnp.asarray(0))
-        costs.append({"phase": phase.name, "steps": phase.steps, "gflop_per_step": flops / 1e9})
+        costs.append(
+            {
+                "phase": phase.name,
+                "steps": phase.steps,
+                "updates": _updates(config, phase, spec),
+                "gflop_per_step": flops / 1e9,
+            }
+        )
         for field in phase.leaves:
             left[field.name] = jax.eval_shape(
                 lambda state, field=field: field.compute(
@@ -58,9 +66,17 @@ def phase_costs(config: TrainConfig, spec: Spec) -> list[dict[str, Any]]:
 
 
 def mean_gflop(costs: list[dict[str, Any]]) -> float:
-    """GFLOP of a gradient step, averaged over the steps of all phases."""
-    steps = [cost["steps"] for cost in costs]
-    return float(np.average([cost["gflop_per_step"] for cost in costs], weights=steps))
+    """GFLOP of a gradient step, averaged over those of all phases."""
+    updates = [cost["updates"] for cost in costs]
+    return float(np.average([cost["gflop_per_step"] for cost in costs], weights=updates))
+
+
+def _updates(config: TrainConfig, phase: Phase, spec: Spec) -> int:
+    """A phase's gradient steps; online its steps are those of the environment."""
+    online = config.online(spec)
+    if online is None or phase.name != ONLINE:
+        return phase.steps
+    return (phase.steps - online.random_steps) * config.updates_per_step
 
 
 def _few_rows(spec: Spec) -> Dataset:

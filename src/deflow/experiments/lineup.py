@@ -18,7 +18,7 @@ from deflow.experiments.report import overview
 from deflow.training.config import TrainConfig
 from deflow.training.run_folder import RunFolder
 from deflow.training.score import score_name
-from deflow.training.source import Data
+from deflow.training.source import Data, as_own
 from deflow.training.task import prepare, require_sight
 from deflow.training.train import resume, train
 
@@ -83,6 +83,8 @@ def _check(configs: Mapping[str, TrainConfig], dataset: Data) -> set[str]:
             _folder(config).refuse_other(config, "give the same to go on, or another --out")
     left = {name: config for name, config in configs.items() if not _folder(config).finished()}
     prints = {name: _fingerprint(_folder(c)) for name, c in configs.items() if _holds_run(c)}
+    if dataset is not None:
+        prints["now"] = as_own(dataset).dataset.fingerprint()
     for needs_data in (True, False):
         alike = [config for config in left.values() if config.agent.needs_data == needs_data]
         if alike:

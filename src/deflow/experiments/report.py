@@ -26,7 +26,7 @@ from deflow.training.curve import (
 from deflow.training.family import members_of
 from deflow.training.guard import Frozen
 from deflow.training.run_folder import RunFolder
-from deflow.training.score import SCORES, score_name
+from deflow.training.score import SCORES, score_name, with_failures
 from deflow.training.summary import summarize
 
 Curve = tuple[str, list[dict[str, Any]]]
@@ -138,8 +138,9 @@ def steps_text(record: dict[str, Any]) -> str:
 
 def scores_over(members: Sequence[dict[str, Any]]) -> dict[str, Any]:
     """Every score's mean over members; of those that went online also what it was `before`."""
+    members = with_failures(members)
     found: dict[str, Any] = {score: mean_over(members, score) for score in SCORES}
-    begun = [member["before"] for member in members if "before" in member]
+    begun = with_failures([member["before"] for member in members if "before" in member])
     if begun:
         found["before"] = {score: mean_over(begun, score) for score in SCORES}
     return found
@@ -211,7 +212,8 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
     tasks: set[str] = set()
     curves: list[Curve] = []
     for folder in folders:
-        config, records = folder.config(), folder.read_lines(folder.evaluations)
+        config = folder.config()
+        records = with_failures(folder.read_lines(folder.evaluations))
         for words, own in by_settings(config, records).items():
             curves.append((", ".join(filter(None, (folder.path.name, words))), own))
             tasks.add(config.task)

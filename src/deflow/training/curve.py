@@ -14,7 +14,7 @@ from deflow.core.files import written_whole
 from deflow.training.config import TrainConfig
 from deflow.training.family import members_of
 from deflow.training.run_folder import RunFolder
-from deflow.training.score import SCORES, score_name
+from deflow.training.score import SCORES, score_name, with_failures
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,7 +91,7 @@ def step_label(records: Sequence[dict[str, Any]]) -> str:
 
 def draw_curve(folder: RunFolder) -> None:
     """Write `curve.png`; a run that was never evaluated has none."""
-    records = folder.read_lines(folder.evaluations)
+    records = with_failures(folder.read_lines(folder.evaluations))
     if not records:
         return
     from matplotlib.figure import Figure

@@ -25,7 +25,7 @@ class Played:
         self._sums = {
             name: np.zeros(self.members) for name in ("episodes", "lost", "return", "length")
         }
-        self._success = np.zeros(self.members)
+        self._success, self._told = np.zeros(self.members), False
 
     def count(self, met: Steps) -> None:
         """Take in one step of every member."""
@@ -36,11 +36,14 @@ class Played:
         self._sums["episodes"] += met.ended
         self._sums["return"] += np.where(met.ended, met.returns, 0)
         self._sums["length"] += np.where(met.ended, met.lengths, 0)
-        self._success += np.where(met.ended, met.success, 0)
+        # An environment may tell of success only where there was one.
+        told = met.ended & ~np.isnan(met.success)
+        self._success += np.where(told, met.success, 0)
+        self._told |= bool(told.any())
 
     def take(self, failures: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
-        """By name, a value for each member; NaN where it finished no episode. Counting begins
-        anew.
+        """By name, a value for each member; NaN where it finished no episode, and of success where
+        no member's environment told of any. Counting begins anew.
 
         Of the environments' `failures` up to now, those that are new are counted.
         """
@@ -57,7 +60,7 @@ class Played:
             "online/failures": (failures - self._failures).astype(np.float64),
             "online/return": mean(self._sums["return"]),
             "online/length": mean(self._sums["length"]),
-            "online/success": mean(self._success),
+            "online/success": mean(self._success if self._told else self._success * np.nan),
         }
         for part, seconds in self.seconds.items():
             milliseconds = 1000 * seconds / max(self.steps, 1)

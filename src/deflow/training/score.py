@@ -22,6 +22,13 @@ SCORES = {
 """From the most telling to the least."""
 
 
+def with_failures(records: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The records of one task, each with a success where any has one: an environment may tell of it
+    only where there was one."""
+    told = any(record.get("success") is not None for record in records)
+    return [{**r, "success": r.get("success") or 0.0} if told else {**r} for r in records]
+
+
 def score_name(records: Sequence[Mapping[str, Any]]) -> str:
     """The most telling score that all records have."""
     return next(

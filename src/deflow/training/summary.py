@@ -10,7 +10,7 @@ import numpy as np
 from deflow.core.agent import ONLINE
 from deflow.training.evaluate import Evaluation
 from deflow.training.run_folder import RunFolder
-from deflow.training.score import SCORES, score_name
+from deflow.training.score import SCORES, score_name, with_failures
 
 LAST = 3
 """A run's score is the mean of its last three evaluations (OGBench's protocol). On D4RL, and
@@ -31,7 +31,7 @@ def describe_scores(results: list[Evaluation]) -> str:
 def summarize(folder: RunFolder) -> list[dict[str, Any]]:
     """One record a member: its score, and the evaluations that it is the mean of."""
     by_member: dict[str, list[dict[str, Any]]] = {}
-    for record in folder.read_lines(folder.evaluations):
+    for record in with_failures(folder.read_lines(folder.evaluations)):
         by_member.setdefault(record["member"], []).append(record)
     summary = []
     for member, records in by_member.items():

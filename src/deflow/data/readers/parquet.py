@@ -93,18 +93,21 @@ def read_files(files: Sequence[Path], wanted: Sequence[str]) -> Mapping[str, lis
                 held += found[name][-1].nbytes
         require_memory(file.parent, held, held)
     for name, arrays in found.items():
-        if len({array.shape[1:] for array in arrays}) > 1:
+        widths = {array.shape[1:] for array in arrays if len(array)}
+        if len(widths) > 1:
             raise DeFlowError(
                 f"{name!r} has rows of different widths in {files[0].parent}; every file must have "
                 "the same."
             )
-    return {name: _of_one_type(arrays) for name, arrays in found.items()}
+    return {name: _of_one_kind(arrays) for name, arrays in found.items()}
 
 
-def _of_one_type(arrays: list[Array]) -> list[Array]:
-    """Whole numbers in one file and fractions in another are both fractions."""
-    common = np.result_type(*arrays)
-    return [array.astype(common, copy=False) for array in arrays]
+def _of_one_kind(arrays: list[Array]) -> list[Array]:
+    """Whole numbers in one file and fractions in another are both fractions; a file without rows
+    has the others' width and type."""
+    filled = [array for array in arrays if len(array)] or arrays[:1]
+    common, width = np.result_type(*filled), filled[0].shape[1:]
+    return [array.astype(common, copy=False).reshape(len(array), *width) for array in arrays]
 
 
 def read_columns(file: Path, wanted: Sequence[str]) -> dict[str, Any]:
