@@ -6,8 +6,9 @@ critics, unstable with more), three seeds, published settings otherwise: 50,000 
 together). Five evaluations are spread over them; the last three are the score. It takes many hours
 on two cores: what is trained is kept, what was stopped goes on, and after each system the table of
 all that are finished is written to `benchmarks/results/learning_table.json`, its curves to
-`docs/images/learning_table.png`. What that file holds of other systems stays in it. `--agents`
-takes some of them, `--report` only writes.
+`docs/images/learning_table.png`. What that file holds of other systems stays in it, as does what it
+holds of a system's other seeds. `--agents` takes some of them, `--seeds` some seeds, each choice
+into `--runs` of its own, and `--report` only writes.
 """
 
 from __future__ import annotations
@@ -28,6 +29,8 @@ from deflow.training.run_folder import RunFolder
 from deflow.training.task import env_name
 from schedules import TASK
 
+COMMAND = "python benchmarks/learning_table.py"
+SEEDS = (0, 1, 2)
 STEPS = {
     **dict.fromkeys(("bc", "ifql", "rebrac", "iql", "fql", "deflow", "fawac", "df-dir"), 50_000),
     **dict.fromkeys(("fbrac", "cac"), 50_000),
@@ -54,7 +57,7 @@ def config(name: str, options: argparse.Namespace) -> TrainConfig:
     return TrainConfig(
         task=TASK,
         agent=from_settings(name, settings),
-        seeds=(0, 1, 2),
+        seeds=tuple(options.seeds),
         steps=STEPS[name],
         eval_every=STEPS[name] // 5,
         checkpoint_every=STEPS[name] // 5,
@@ -80,12 +83,20 @@ def interval(scores: list[float]) -> list[float]:
     return [round(float(edge), 3) for edge in (min(low, mean), max(high, mean))]
 
 
+def command_of(folder: RunFolder) -> str:
+    """How a run is made again, as its own folder tells it."""
+    seeds = folder.config().seeds
+    words = (
+        [COMMAND, "--agents", folder.path.name, "--seeds", *seeds] if seeds != SEEDS else [COMMAND]
+    )
+    return " ".join(map(str, words))
+
+
 def report(options: argparse.Namespace) -> None:
     """The table of all finished systems as JSON, as curves, and as lines for the page."""
     folders = {name: RunFolder(options.runs / name) for name in STEPS}
-    command = "python benchmarks/learning_table.py"
     fresh = [
-        {**committed(record(name, folder), command), "curve": curve(folder)}
+        {**committed(record(name, folder), command_of(folder)), "curve": curve(folder)}
         for name, folder in folders.items()
         if folder.finished()
     ]
@@ -96,7 +107,7 @@ def report(options: argparse.Namespace) -> None:
     for entry in records:
         entry["interval"] = interval([member["success"] for member in entry["members"]])
     document: dict[str, Any] = {
-        "command": command,
+        "command": COMMAND,
         "task": TASK,
         "episodes_of_data": 300,
         "agents": sorted(records, key=lambda entry: -entry["success"]["mean"]),
@@ -118,6 +129,7 @@ def main() -> None:
     """Train what is left, system by system."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--agents", nargs="+", default=list(STEPS), choices=list(STEPS))
+    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
     parser.add_argument("--runs", type=Path, default=Path("runs/learning_table"))
     parser.add_argument("--data-dir", type=Path, default=Path("runs/schedules/data"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/learning_table.json"))

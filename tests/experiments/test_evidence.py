@@ -91,7 +91,8 @@ def test_what_was_committed_stays_beside_what_is_new(lerobot: ModuleType, tmp_pa
 
     def entry(name: str, success: float, episodes: int = 3) -> dict[str, Any]:
         data = {"name": "set", "episodes": episodes, "transitions": 30}
-        return {"name": name, "success": success, "provenance": {"dataset": data}}
+        found = {"name": name, "success": success, "provenance": {"dataset": data}}
+        return {**found, "seeds": [0], "train_seconds": 1.0}
 
     out, order = tmp_path / "out.json", ("bc", "iql", "fql")
     assert script.gathered(out, [], order) == []
@@ -104,6 +105,59 @@ def test_what_was_committed_stays_beside_what_is_new(lerobot: ModuleType, tmp_pa
     ]
     with pytest.raises(DeFlowError, match="records of other data"):
         script.gathered(out, [entry("iql", 0.3, episodes=4)], order)
+
+
+def trained(*seeds: int, success: float = 0.5, steps: int = 10) -> dict[str, Any]:
+    """A record of one system, as a script gives it to be gathered."""
+    data = {"name": "set", "episodes": 3, "transitions": 30}
+    return {
+        "name": "bc",
+        "task": "toy",
+        "schedule": "joint",
+        "steps": steps,
+        "settings": {"discount": 0.99},
+        "seeds": list(seeds),
+        "members": [{"member": f"seed{k}", "seed": k, "success": success} for k in seeds],
+        "count": len(seeds),
+        "frozen": [{"member": f"seed{seeds[0]}", "phase": "joint", "step": 1, "term": "loss"}],
+        "curve": [{"member": f"seed{k}", "step": 10, "success": success} for k in seeds],
+        "train_seconds": 7.0 * len(seeds),
+        "provenance": {"dataset": data, "command": f"seeds {seeds}"},
+    }
+
+
+def test_seeds_that_were_trained_on_several_days_are_one_record(
+    lerobot: ModuleType, tmp_path: Path
+):
+    script = importlib.import_module("benchmarks.committed")
+    out = tmp_path / "out.json"
+    days = [trained(1, success=0.2), trained(0, success=0.6), trained(2), trained(1, success=0.4)]
+    for day in [*days, days[-1]]:  # What is reported twice counts once.
+        (found,) = script.gathered(out, [day], ("bc",))
+        script.write_result(out, {"agents": [found]})
+    assert found["seeds"] == [0, 1, 2]
+    assert [member["success"] for member in found["members"]] == [0.6, 0.4, 0.5]
+    assert found["success"]["mean"] == pytest.approx(0.5)
+    assert sorted(point["member"] for point in found["curve"]) == ["seed0", "seed1", "seed2"]
+    assert sorted(entry["member"] for entry in found["frozen"]) == ["seed0", "seed1", "seed2"]
+    assert found["train_seconds"] == 21
+    assert [part["provenance"]["command"] for part in found["parts"]] == [
+        "seeds (0,)",
+        "seeds (1,)",
+        "seeds (2,)",
+    ]
+    (whole,) = script.gathered(out, [trained(0, 1, 2)], ("bc",))
+    assert whole == trained(0, 1, 2)
+
+
+def test_seeds_are_neither_mixed_nor_lost(lerobot: ModuleType, tmp_path: Path):
+    script = importlib.import_module("benchmarks.committed")
+    out = tmp_path / "out.json"
+    script.write_result(out, {"agents": [trained(0, 1)]})
+    with pytest.raises(DeFlowError, match="has more seeds of bc than these"):
+        script.gathered(out, [trained(0)], ("bc",))
+    with pytest.raises(DeFlowError, match="other seeds of bc with other steps"):
+        script.gathered(out, [trained(2, steps=20)], ("bc",))
 
 
 def test_a_kept_estimate_is_of_the_data_that_are_there(
