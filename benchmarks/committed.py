@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -40,6 +40,16 @@ def committed(document: dict[str, Any], command: str) -> dict[str, Any]:
     command: the words that a run was begun by name such folders too."""
     kept = {name: value for name, value in document.items() if name not in ("run_dir", "figure")}
     return {**kept, "provenance": {**document["provenance"], "command": command}}
+
+
+def command_of(command: str, folder: RunFolder, usual: Mapping[str, Any]) -> str:
+    """A script's command with the options that are not the usual ones, as the run itself tells."""
+    config, words = folder.config(), [command]
+    for name, value in usual.items():
+        own = getattr(config, name)
+        if own != value:
+            words += [f"--{name.replace('_', '-')}", *(own if isinstance(own, tuple) else (own,))]
+    return " ".join(map(str, words))
 
 
 def curve(folder: RunFolder) -> list[dict[str, Any]]:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from committed import committed, curve, gathered, write_result
+from committed import command_of, committed, curve, gathered, write_result
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.experiments.lineup import mark_best, record, train_all
@@ -30,7 +30,7 @@ from deflow.training.task import env_name
 from schedules import TASK
 
 COMMAND = "python benchmarks/learning_table.py"
-SEEDS = (0, 1, 2)
+USUAL = {"seeds": (0, 1, 2)}
 STEPS = {
     **dict.fromkeys(("bc", "ifql", "rebrac", "iql", "fql", "deflow", "fawac", "df-dir"), 50_000),
     **dict.fromkeys(("fbrac", "cac"), 50_000),
@@ -83,20 +83,14 @@ def interval(scores: list[float]) -> list[float]:
     return [round(float(edge), 3) for edge in (min(low, mean), max(high, mean))]
 
 
-def command_of(folder: RunFolder) -> str:
-    """How a run is made again, as its own folder tells it."""
-    seeds = folder.config().seeds
-    words = (
-        [COMMAND, "--agents", folder.path.name, "--seeds", *seeds] if seeds != SEEDS else [COMMAND]
-    )
-    return " ".join(map(str, words))
-
-
 def report(options: argparse.Namespace) -> None:
     """The table of all finished systems as JSON, as curves, and as lines for the page."""
     folders = {name: RunFolder(options.runs / name) for name in STEPS}
     fresh = [
-        {**committed(record(name, folder), command_of(folder)), "curve": curve(folder)}
+        {
+            **committed(record(name, folder), command_of(COMMAND, folder, USUAL)),
+            "curve": curve(folder),
+        }
         for name, folder in folders.items()
         if folder.finished()
     ]
@@ -129,7 +123,7 @@ def main() -> None:
     """Train what is left, system by system."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--agents", nargs="+", default=list(STEPS), choices=list(STEPS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=SEEDS)
+    parser.add_argument("--seeds", type=int, nargs="+", default=USUAL["seeds"])
     parser.add_argument("--runs", type=Path, default=Path("runs/learning_table"))
     parser.add_argument("--data-dir", type=Path, default=Path("runs/schedules/data"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/learning_table.json"))

@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from committed import committed, curve, gathered, write_result
+from committed import command_of, committed, curve, gathered, write_result
 from deflow.agents.registry import from_settings, preset, settings_of
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
@@ -83,16 +83,11 @@ def run(name: str, options: argparse.Namespace) -> RunFolder:
     )
 
 
-def command_of(folder: RunFolder) -> str:
+def again(folder: RunFolder) -> str:
     """How a run is made again, as its own folder tells it."""
-    config, episodes = folder.config(), folder.dataset()["episodes"]
-    words = ["python benchmarks/online.py --task", config.task, "--episodes", episodes]
-    for name, usual in USUAL.items():
-        value = getattr(config, name)
-        if value != usual:
-            values = value if name == "seeds" else (value,)
-            words += [f"--{name.replace('_', '-')}", *values]
-    return " ".join(map(str, words))
+    episodes = folder.dataset()["episodes"]
+    given = f"python benchmarks/online.py --task {folder.config().task} --episodes {episodes}"
+    return command_of(given, folder, USUAL)
 
 
 def report(options: argparse.Namespace) -> None:
@@ -101,7 +96,7 @@ def report(options: argparse.Namespace) -> None:
     label = env_name(options.task).replace("-", "_")
     out = options.out or Path(f"benchmarks/results/online_{label}.json")
     fresh = [
-        {**committed(record(name, folder), command_of(folder)), "curve": curve(folder)}
+        {**committed(record(name, folder), again(folder)), "curve": curve(folder)}
         for name, folder in folders.items()
         if folder.finished()
     ]

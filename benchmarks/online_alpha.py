@@ -19,7 +19,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from committed import committed, curve, write_result
+from committed import command_of, committed, curve, write_result
 from deflow.agents.registry import from_settings, preset
 from deflow.data.generate import generate
 from deflow.data.names import parse_task
@@ -32,6 +32,7 @@ from deflow.training.task import env_name
 from schedules import TASK
 
 COMMAND = "python benchmarks/online_alpha.py"
+USUAL = {"seeds": (0,), "steps": 10_000, "online_steps": 10_000, "eval_episodes": 50}
 ALPHAS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 9.0)
 TASKS = {TASK: 300, "puzzle-3x3-play-singletask-task3-v0": 100}
 """Episodes of data for each."""
@@ -57,8 +58,8 @@ def run(task: str, options: argparse.Namespace) -> dict[str, Any]:
         run_dir=out / "deflow",
         data_dir=options.data_dir,
     )
-    found = committed(sweep(config, out), COMMAND)
-    return {**found, "curve": curve(RunFolder(out / "deflow"))}
+    found, folder = sweep(config, out), RunFolder(out / "deflow")
+    return {**committed(found, command_of(COMMAND, folder, USUAL)), "curve": curve(folder)}
 
 
 def drawn(axes: Axes, records: list[dict[str, Any]], task: str) -> None:
@@ -82,10 +83,10 @@ def main() -> None:
     """Both families, then the JSON, the figure and lines for the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="+", default=list(TASKS), choices=list(TASKS))
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--steps", type=int, default=10_000)
-    parser.add_argument("--online-steps", type=int, default=10_000)
-    parser.add_argument("--eval-episodes", type=int, default=50)
+    parser.add_argument("--seeds", type=int, nargs="+", default=USUAL["seeds"])
+    parser.add_argument("--steps", type=int, default=USUAL["steps"])
+    parser.add_argument("--online-steps", type=int, default=USUAL["online_steps"])
+    parser.add_argument("--eval-episodes", type=int, default=USUAL["eval_episodes"])
     parser.add_argument("--runs", type=Path, default=Path("runs/online_alpha"))
     parser.add_argument("--data-dir", type=Path, default=Path("runs/schedules/data"))
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/online_alpha.json"))

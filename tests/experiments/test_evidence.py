@@ -160,6 +160,15 @@ def test_seeds_are_neither_mixed_nor_lost(lerobot: ModuleType, tmp_path: Path):
         script.gathered(out, [trained(2, steps=20)], ("bc",))
 
 
+def test_a_command_names_what_is_not_usual(lerobot: ModuleType, tmp_path: Path):
+    script = importlib.import_module("benchmarks.committed")
+    config = TrainConfig("toy", BC(), seeds=(1, 2), steps=500)
+    RunFolder(tmp_path).write_json("config.json", config.to_json())
+    usual = {"seeds": (0, 1), "steps": 500, "online_steps": 20}
+    found = script.command_of("python x.py", RunFolder(tmp_path), usual)
+    assert found == "python x.py --seeds 1 2 --online-steps 0"
+
+
 def test_a_kept_estimate_is_of_the_data_that_are_there(
     lerobot: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
