@@ -16,8 +16,9 @@ from deflow.cli.result import print_json
 class Report:
     """A table of runs, and their learning curves on one picture.
 
-    A run's score is the mean of its last three evaluations, as OGBench's protocol has it (on D4RL:
-    the last one). Runs that differ in their seeds alone have a further row, of all their members.
+    A run's score is the mean of its last three evaluations, as OGBench's protocol has it (on D4RL,
+    and after learning online: the last one). Runs that differ in their seeds alone have a
+    further row, of all their members.
 
     Examples:
       deflow report runs/a runs/b
