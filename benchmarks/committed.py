@@ -13,7 +13,7 @@ from deflow.core.files import write_json
 from deflow.experiments.report import scores_over
 from deflow.training.run_folder import RunFolder, provenance
 
-CURVE = ("member", "phase", "step", "total_step", "train_seconds", "success")
+CURVE = ("member", "phase", "step", "total_step", "train_seconds", "success", "return")
 """What is kept of each evaluation: enough to draw it again."""
 ALIKE = ("task", "schedule", "steps", "online_steps", "settings")
 """What seeds of one record have in common."""

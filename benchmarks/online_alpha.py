@@ -26,7 +26,7 @@ from deflow.data.names import parse_task
 from deflow.experiments.report import score_text
 from deflow.experiments.sweep import sweep
 from deflow.training.config import TrainConfig
-from deflow.training.curve import mark_hand_over, plot_members, save_figure
+from deflow.training.curve import mark_hand_over, name_axis, plot_members, save_figure
 from deflow.training.run_folder import RunFolder
 from deflow.training.task import env_name
 from schedules import TASK
@@ -63,14 +63,15 @@ def run(task: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def drawn(axes: Axes, records: list[dict[str, Any]], task: str) -> None:
-    """The curves of one family, a color for each multiplier."""
+    """The curves of one family, a color for each multiplier: returns where none succeeded."""
+    score = "success" if any(record["success"] for record in records) else "return"
     for alpha in ALPHAS:
         own = [r for r in records if r["member"].endswith(f"fixed_alpha{alpha:g}")]
-        plot_members(axes, own, "total_step", name_of(alpha), "success")
+        plot_members(axes, own, "total_step", name_of(alpha), score)
     mark_hand_over(axes, records)
     axes.set_title(task, size=10)
     axes.set_xlabel("gradient steps, then steps in the environment")
-    axes.set_ylim(-3, 103)
+    name_axis(axes, score)
     axes.grid(alpha=0.3)
 
 
@@ -97,14 +98,13 @@ def main() -> None:
     records = {**before, **fresh}
     tasks = {task: records[task] for task in TASKS if task in records}
     figure = Figure(figsize=(5.5 * len(tasks) + 1, 4.2), layout="constrained")
-    panels = figure.subplots(1, len(tasks), squeeze=False, sharey=True)[0]
+    panels = figure.subplots(1, len(tasks), squeeze=False)[0]
     for axes, (task, found) in zip(panels, tasks.items(), strict=True):
         drawn(axes, found["curve"], task)
         for point in found["points"]:
             alpha = name_of(point["settings"]["fixed_alpha"])
             print(f"| {task} | {alpha} | {score_text(point, 'success')} |")
-    panels[0].set_ylabel("success (%)")
-    panels[-1].legend(title="alpha")
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside right upper", title="alpha")
     document = {"command": COMMAND, "tasks": tasks}
     write_result(options.out, document)
     save_figure(figure, options.figure)
