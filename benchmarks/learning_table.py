@@ -30,6 +30,7 @@ from deflow.training.task import env_name
 from schedules import TASK
 
 COMMAND = "python benchmarks/learning_table.py"
+ARITHMETIC = "TFLOP of training, one seed"
 USUAL = {"seeds": (0, 1, 2)}
 STEPS = {
     **dict.fromkeys(("bc", "ifql", "rebrac", "iql", "fql", "deflow", "fawac", "df-dir"), 50_000),
@@ -83,6 +84,20 @@ def interval(scores: list[float]) -> list[float]:
     return [round(float(edge), 3) for edge in (min(low, mean), max(high, mean))]
 
 
+def with_arithmetic(entry: dict[str, Any]) -> list[dict[str, Any]]:
+    """A record's evaluations, each with what its member's training had taken by then. Seconds would
+    compare machines, and families of three with seeds alone."""
+    before, start = {}, 0.0
+    for phase in entry["phases"]:
+        before[phase["phase"]] = start, phase["gflop_per_step"]
+        start += phase["steps"] * phase["gflop_per_step"]
+    found = []
+    for point in entry["curve"]:
+        start, gflop = before[point["phase"]]
+        found.append({**point, ARITHMETIC: (start + point["step"] * gflop) / 1000})
+    return found
+
+
 def report(options: argparse.Namespace) -> None:
     """The table of all finished systems as JSON, as curves, and as lines for the page."""
     folders = {name: RunFolder(options.runs / name) for name in STEPS}
@@ -108,8 +123,8 @@ def report(options: argparse.Namespace) -> None:
         "missing": [name for name in STEPS if name not in {entry["name"] for entry in records}],
     }
     write_result(options.out, document)
-    curves = [(entry["name"], entry["curve"]) for entry in records if entry["curve"]]
-    draw_curves(curves, TASK, options.figure, "step", "train_seconds")
+    curves = [(entry["name"], with_arithmetic(entry)) for entry in records if entry["curve"]]
+    draw_curves(curves, TASK, options.figure, "step", ARITHMETIC)
     for entry in document["agents"]:
         low, high = entry["interval"]
         print(

@@ -31,6 +31,8 @@ from deflow.training.summary import summarize
 
 Curve = tuple[str, list[dict[str, Any]]]
 """A run's name and its evaluations, as `evaluations.jsonl` holds them."""
+X_LABELS = {"train_seconds": "seconds of training"}
+"""What fields of an evaluation are called below an axis."""
 
 
 def overview(folder: RunFolder) -> dict[str, Any]:
@@ -221,7 +223,8 @@ def draw_report(folders: Sequence[RunFolder], path: Path, *xs: str) -> None:
 
 
 def draw_curves(runs: Sequence[Curve], title: str, path: Path, *xs: str) -> None:
-    """Every run's evaluations on one picture, over `step` (the default), `train_seconds` or both.
+    """Every run's evaluations on one picture, over `step` (the default), `train_seconds` or any
+    other field of theirs, which then names its axis; of several, a panel each.
 
     Where some went online, steps are counted through, and a line marks the hand-over, at which
     runs that learnt online alone begin. Up to six runs show their members as thin lines; of more,
@@ -251,7 +254,7 @@ def draw_curves(runs: Sequence[Curve], title: str, path: Path, *xs: str) -> None
             for line in [line for line in axes.lines if line.get_linewidth() == THIN]:
                 line.remove()
         name_axis(axes, score)
-        axes.set_xlabel(step_label(every) if x == "step" else "seconds of training")
+        axes.set_xlabel(step_label(every) if x == "step" else X_LABELS.get(x, x))
         axes.grid(alpha=0.3)
     for axes in panels[1:]:
         axes.set_ylabel("")
