@@ -67,6 +67,23 @@ def test_a_device_that_is_not_there_is_said(monkeypatch: pytest.MonkeyPatch) -> 
     assert "JAX_PLATFORMS=cpu" in computing.hint
 
 
+def test_huge_pages_are_spoken_of_where_they_must_be_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    kernel = tmp_path / "enabled"
+    monkeypatch.setattr(doctor, "HUGE_PAGES", kernel)
+    assert doctor._huge_pages() == []
+    kernel.write_text("[always] madvise never\n")
+    assert doctor._huge_pages() == []
+    kernel.write_text("always [madvise] never\n")
+    (found,) = doctor._huge_pages()
+    assert "GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in found.hint
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
+    (found,) = doctor._huge_pages()
+    assert (found.value, found.hint) == ("asked for", "")
+
+
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     found = {f.name: f for f in doctor.data(tmp_path / "file" / "below")}

@@ -29,6 +29,7 @@ NEEDED = (
     "numpy",
 )
 NETWORK_SECONDS = 3.0
+HUGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def devices() -> list[Finding]:
         computing,
         Finding("devices", "cores", f"{os.cpu_count()}, of which this process may use {usable}"),
         Finding("devices", "threads", _thread_settings()),
+        *_huge_pages(),
     ]
 
 
@@ -219,6 +221,16 @@ def _thread_settings() -> str:
     names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "XLA_FLAGS")
     given = [f"{name}={os.environ[name]}" for name in names if name in os.environ]
     return ", ".join(given) or "as the libraries choose"
+
+
+def _huge_pages() -> list[Finding]:
+    """Whether malloc may take huge pages, where Linux gives them only to those who ask."""
+    if not (HUGE_PAGES.is_file() and "[madvise]" in HUGE_PAGES.read_text()):
+        return []
+    asked = "glibc.malloc.hugetlb=" in os.environ.get("GLIBC_TUNABLES", "")
+    hint = "steps online are often faster with GLIBC_TUNABLES=glibc.malloc.hugetlb=1"
+    value = "asked for" if asked else "not asked for"
+    return [Finding("devices", "huge pages", value, hint="" if asked else hint)]
 
 
 def _print(findings: list[Finding]) -> None:
