@@ -104,7 +104,6 @@ def report(options: argparse.Namespace) -> None:
     if not records:
         return
     document: dict[str, Any] = {
-        "command": records[0]["provenance"]["command"],
         "task": options.task,
         "episodes_of_data": records[0]["provenance"]["dataset"]["episodes"],
         "agents": records,
