@@ -22,13 +22,12 @@ from typing import Any
 
 from committed import made_by, write_result
 from deflow.agents.registry import from_settings
+from deflow.cli.doctor import ASKING, HUGE_PAGES
 from deflow.data.generate import generate
 from online_step import SIZES, TIMED, WARM, measured
 
 STEPPING = (("calql", 1), ("deflow", 1), ("deflow", 4))
 """Systems and how many seeds of each."""
-HUGE_PAGES = "glibc.malloc.hugetlb=1"
-ALLOWED = Path("/sys/kernel/mm/transparent_hugepage/enabled")
 
 
 def steps_of(name: str, seeds: int, options: argparse.Namespace) -> dict[str, Any]:
@@ -40,7 +39,7 @@ def steps_of(name: str, seeds: int, options: argparse.Namespace) -> dict[str, An
 
 def in_a_process(name: str, seeds: int, huge: bool, options: argparse.Namespace) -> dict[str, Any]:
     """The same in a fresh process, since glibc reads its tunables only as one begins."""
-    tunables = {"GLIBC_TUNABLES": HUGE_PAGES} if huge else {}
+    tunables = {"GLIBC_TUNABLES": ASKING if huge else ""}
     words = [sys.executable, __file__, "--only", name, str(seeds)]
     words += ["--data-dir", str(options.data_dir)]
     done = subprocess.run(words, env={**os.environ, **tunables}, stdout=subprocess.PIPE, check=True)
@@ -59,6 +58,7 @@ def main() -> None:
         name, seeds = options.only
         print(json.dumps(steps_of(name, int(seeds), options)))
         return
+    kernel = HUGE_PAGES.read_text().strip()
     generate("cube-single-play-v0", episodes=300, workers=2, data_dir=options.data_dir)
     rows = []
     for name, seeds in STEPPING:
@@ -71,7 +71,7 @@ def main() -> None:
     document = {
         "warm_steps": WARM,
         "timed_steps": TIMED,
-        "transparent_hugepage": ALLOWED.read_text().strip(),
+        "transparent_hugepage": kernel,
         "rows": rows,
         "provenance": about,
     }

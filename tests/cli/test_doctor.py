@@ -79,6 +79,9 @@ def test_huge_pages_are_spoken_of_where_they_must_be_asked_for(
     kernel.write_text("always [madvise] never\n")
     (found,) = doctor._huge_pages()
     assert "GLIBC_TUNABLES=glibc.malloc.hugetlb=1" in found.hint
+    monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=0")
+    (found,) = doctor._huge_pages()
+    assert found.hint
     monkeypatch.setenv("GLIBC_TUNABLES", "glibc.malloc.hugetlb=1")
     (found,) = doctor._huge_pages()
     assert (found.value, found.hint) == ("asked for", "")
